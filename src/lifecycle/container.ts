@@ -1,0 +1,119 @@
+/**
+ * A container: what is wanted of it, and what is. Values are immutable snapshots; readers may keep them.
+ * Only transition() makes new ones, and only the supervisor commits them.
+ */
+import type { ContainerSpec } from '../core/container-spec.ts';
+
+/** RFC 3339 with nanoseconds, UTC, as core/clock.ts formatTime() gives it. */
+export type Timestamp = string;
+
+export interface Container {
+  readonly id: string;
+  /** Without the leading slash. */
+  readonly name: string;
+  readonly createdAt: Timestamp;
+  readonly spec: ContainerSpec;
+  /** sha256:… of the image's config; "" for none. */
+  readonly imageId: string;
+  /** Where the rootfs, volumes and so on go: fixed at creation, opaque to lifecycle/ and supervisor/. */
+  readonly mounts: readonly MountPoint[];
+  /** Desired. Changed by requests only. */
+  readonly intent: Intent;
+  /** Observed. Changed by facts only. */
+  readonly state: State;
+  /** Counts the starts of this container; tells the events of one run from those of another. */
+  readonly run: number;
+  /** Restarts by policy since a user started it. */
+  readonly restartCount: number;
+  /** The delay before the last restart by policy; 0 at first. */
+  readonly lastDelayMs: number;
+  /** null where no health check is configured (or the container has never run). */
+  readonly health: Health | null;
+  /** Why it is in this state: the last transition's cause. */
+  readonly cause: Cause;
+}
+
+export interface Intent {
+  /** "run" from a start request to a stop, kill or remove request. A policy never changes it. */
+  readonly wanted: 'run' | 'stop' | 'remove';
+  /** Someone asked for a stop since the last start (unless-stopped stays down at daemon start). */
+  readonly stoppedByUser: boolean;
+}
+
+export interface ExitStatus {
+  /** As Docker shows it: 0..255, 128+signal, 125/126/127 for starts that failed. */
+  readonly code: number;
+  readonly oomKilled: boolean;
+  /** "" or the message of a start that failed, as Docker's State.Error. */
+  readonly error: string;
+  readonly startedAt: Timestamp; // ZERO_TIME if it never ran
+  readonly finishedAt: Timestamp;
+}
+
+export type State =
+  | { readonly at: 'created' }
+  | { readonly at: 'starting'; readonly previous: ExitStatus | null; readonly byPolicy: boolean }
+  | (Live & { readonly at: 'running' })
+  | (Live & { readonly at: 'paused' })
+  /** A stop signal was sent; what ends it is `kill-due` or the exit. */
+  | (Live & { readonly at: 'stopping'; readonly paused: boolean; readonly phase: 'signalled' | 'killed' })
+  /** Ended; the policy restarts it at `dueAt`. */
+  | { readonly at: 'restarting'; readonly exit: ExitStatus; readonly dueAt: Timestamp }
+  | { readonly at: 'exited'; readonly exit: ExitStatus }
+  /** Being removed, with what it was before (so that a reader sees the last exit). */
+  | { readonly at: 'removing'; readonly exit: ExitStatus | null }
+  /** Removal failed or the record is damaged: only removal is possible. */
+  | { readonly at: 'dead'; readonly exit: ExitStatus | null; readonly why: string };
+
+export interface Live {
+  readonly pid: number;
+  readonly startedAt: Timestamp;
+  /** Some process of it met the OOM killer in this run. */
+  readonly oomKilled: boolean;
+}
+
+export interface Health {
+  readonly status: 'starting' | 'healthy' | 'unhealthy';
+  readonly failingStreak: number;
+  /** The last five, oldest first. */
+  readonly log: readonly ProbeResult[];
+}
+
+export interface ProbeResult {
+  readonly startedAt: Timestamp;
+  readonly endedAt: Timestamp;
+  readonly exitCode: number;
+  /** At most 4096 bytes. */
+  readonly output: string;
+}
+
+/** Who or what made a transition happen. */
+export interface Cause {
+  readonly actor: 'api' | 'policy' | 'health' | 'kernel' | 'daemon';
+  /** In words: "POST /containers/x/stop", "exit code 1 after 2.1 s: on-failure, attempt 3 of 5, waits 400 ms". */
+  readonly detail: string;
+}
+
+/** A mount as `docker inspect` shows it, and enough to make it again. */
+export interface MountPoint {
+  readonly type: 'bind' | 'volume' | 'tmpfs' | 'image';
+  /** The volume's name; "" otherwise. */
+  readonly name: string;
+  /** On the host; for an image mount the image's ID. */
+  readonly source: string;
+  readonly destination: string;
+  readonly driver: string;
+  /** The mode string as asked: "ro", "z", "". */
+  readonly mode: string;
+  readonly readWrite: boolean;
+  readonly propagation: string;
+  /** Made for this container without a name: removed with it by `rm -v` and --rm. */
+  readonly anonymous: boolean;
+  /** The image's content at the destination is copied into the volume when it is empty. */
+  readonly copyUp: boolean;
+  readonly subpath: string;
+  /** Further options: tmpfs data ("size=64m,mode=1777"), "nonrecursive", "ro-nonrecursive", "ro-force-recursive". */
+  readonly options: readonly string[];
+  /** Bind only: make the source directory when it is missing. */
+  readonly createSource: boolean;
+}
