@@ -25,7 +25,10 @@ export const systemClock: Clock = {
   setTimer(delayMs, run) {
     let timer: NodeJS.Timeout;
     const arm = (leftMs: number): void => {
-      timer = setTimeout(() => (leftMs > TIMEOUT_MS_MAX ? arm(leftMs - TIMEOUT_MS_MAX) : run()), Math.min(leftMs, TIMEOUT_MS_MAX));
+      timer = setTimeout(
+        () => (leftMs > TIMEOUT_MS_MAX ? arm(leftMs - TIMEOUT_MS_MAX) : run()),
+        Math.min(leftMs, TIMEOUT_MS_MAX),
+      );
     };
     arm(Math.max(0, delayMs));
     return { [Symbol.dispose]: () => clearTimeout(timer) };

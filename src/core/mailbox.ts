@@ -22,7 +22,7 @@ export class Mailbox<Message> {
 
   async #drain(): Promise<void> {
     this.#busy = true;
-    for (let message; (message = this.#waiting.shift()) !== undefined; ) {
+    for (let message; (message = this.#waiting.shift()) !== undefined;) {
       try {
         await this.#process(message);
       } catch (error) {

@@ -22,8 +22,11 @@ export interface EventPublisher {
 /** Where events are kept; store/ implements it, with a bounded number of rows. */
 export interface EventJournal {
   append(event: EngineEvent): void;
-  /** In order, from `sinceNs` to `untilNs` (both included; null: no bound). */
-  read(sinceNs: bigint | null, untilNs: bigint | null): Iterable<EngineEvent>;
+  /**
+   * In order, from `sinceNs` to `untilNs` (both included; null: no bound), after sequence `afterSequence`. Read in
+   * pages, so that a slow consumer holds neither memory nor a lock.
+   */
+  read(sinceNs: bigint | null, untilNs: bigint | null, afterSequence?: number): Iterable<EngineEvent>;
   lastSequence(): number;
 }
 
