@@ -1,0 +1,43 @@
+import assert from 'node:assert/strict';
+import { test } from 'node:test';
+
+import { daemonOptions, OPTIONS, optionsHelp, parseConfig, parseFlags } from './options.ts';
+
+test('parseFlags: takes the forms that dockerd takes', () => {
+  assert.deepEqual(parseFlags(['-H', 'unix:///a', '--host=tcp://127.0.0.1:1', '-D', '--live-restore=false', '--mtu', '1400', '--log-opt', 'a=b=c', '--log-opt=d=e', '-ldebug']), {
+    host: ['unix:///a', 'tcp://127.0.0.1:1'], debug: true, 'live-restore': false, mtu: 1400, 'log-opt': { a: 'b=c', d: 'e' }, 'log-level': 'debug',
+  });
+});
+
+test('parseFlags: refuses by name what it does not honour', () => {
+  for (const [argv, message] of [
+    [['--storage-driver', 'zfs'], /unknown flag: --storage-driver/],
+    [['--mtu', 'big'], /invalid argument "big" for "--mtu"/],
+    [['--host'], /flag needs an argument: --host/],
+    [['--debug=maybe'], /invalid argument "maybe"/],
+    [['serve'], /unexpected argument: serve/],
+    [['--log-opt', 'x'], /name=value/],
+  ] as const) assert.throws(() => parseFlags(argv), { code: 'PARAMETER_INVALID', message });
+});
+
+test('daemonOptions: the file and the flags make one whole, but never both the same', () => {
+  const options = daemonOptions(parseFlags(['--data-root', '/d/']), parseConfig({ hosts: ['unix:///x'], 'live-restore': false, 'default-address-pools': [{ base: '10.0.0.0/8', size: 24 }] }, 'f'));
+  assert.equal(options.dataRoot, '/d');
+  assert.equal(options.liveRestore, false);
+  assert.deepEqual(options.hosts, ['unix:///x']);
+  assert.deepEqual(options.defaultAddressPools, [{ base: '10.0.0.0/8', size: 24 }]);
+  assert.throws(() => daemonOptions({ mtu: 1 }, { mtu: 2 }), /both as a flag and in the configuration file: mtu/);
+  assert.throws(() => parseConfig({ 'no-such': 1 }, 'f'), /don't match any configuration option: no-such/);
+  assert.throws(() => parseConfig({ mtu: 'x' }, 'f'), /"mtu" must be a number/);
+});
+
+test('daemonOptions: an open door is refused', () => {
+  assert.throws(() => daemonOptions({ host: ['tcp://0.0.0.0:2375'] }, {}), /would be root on this host/);
+  assert.throws(() => daemonOptions({ host: ['tcp://0.0.0.0:2376'], tlsverify: true, tlscert: 'c', tlskey: 'k' }, {}), /--tlscacert/);
+  assert.equal(daemonOptions({ host: ['tcp://127.0.0.1:2375'] }, {}).tls, false);
+});
+
+test('optionsHelp: names every option', () => {
+  const help = optionsHelp();
+  for (const { flag } of OPTIONS) assert(help.includes(`--${flag}`), flag);
+});

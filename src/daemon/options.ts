@@ -1,0 +1,304 @@
+/**
+ * The daemon's options: dockerd's own names and meanings, as flags and as keys of daemon.json. One table says
+ * all about each. A flag that dockerd knows and Longshore does not honour is refused by name, never ignored.
+ * Source: dockerd(8), moby cmd/dockerd/config*.go (v28).
+ */
+import { parse as parsePath } from 'node:path';
+
+import { EngineError } from '../core/engine-error.ts';
+
+export interface DaemonOptions {
+  readonly hosts: readonly string[];
+  readonly dataRoot: string;
+  readonly execRoot: string;
+  readonly pidfile: string;
+  readonly bridge: string;
+  readonly bip: string;
+  readonly fixedCidr: string;
+  readonly mtu: number;
+  readonly defaultAddressPools: readonly { readonly base: string; readonly size: number }[];
+  readonly ipForward: boolean;
+  readonly logLevel: 'debug' | 'info' | 'warn' | 'error' | 'fatal';
+  readonly logFormat: 'text' | 'json';
+  readonly liveRestore: boolean;
+  readonly shutdownTimeoutS: number;
+  readonly group: string;
+  readonly defaultRuntime: string;
+  readonly runtimes: Readonly<Record<string, { readonly path: string; readonly args: readonly string[] }>>;
+  readonly cgroupParent: string;
+  readonly defaultShmSizeBytes: number;
+  readonly defaultUlimits: readonly { readonly name: string; readonly soft: number; readonly hard: number }[];
+  readonly noNewPrivileges: boolean;
+  readonly init: boolean;
+  readonly logDriver: string;
+  readonly logOptions: Readonly<Record<string, string>>;
+  readonly labels: readonly string[];
+  readonly dns: readonly string[];
+  readonly dnsOptions: readonly string[];
+  readonly dnsSearch: readonly string[];
+  readonly insecureRegistries: readonly string[];
+  readonly registryMirrors: readonly string[];
+  readonly maxConcurrentDownloads: number;
+  readonly maxConcurrentUploads: number;
+  readonly tls: boolean;
+  readonly tlsVerify: boolean;
+  readonly tlsCaCert: string;
+  readonly tlsCert: string;
+  readonly tlsKey: string;
+}
+
+type Kind = 'text' | 'flag' | 'number' | 'list' | 'map';
+
+interface Option {
+  /** Long flag, without dashes. */
+  readonly flag: string;
+  readonly short?: string;
+  readonly kind: Kind;
+  /** Key in daemon.json; the flag's name if not said. */
+  readonly key?: string;
+  readonly fallback: unknown;
+  readonly help: string;
+  readonly group: 'Where' | 'Running containers' | 'Network' | 'Images' | 'Access' | 'Logs';
+}
+
+/** In the order of --help. */
+export const OPTIONS = [
+  { flag: 'host', short: 'H', kind: 'list', key: 'hosts', fallback: [], group: 'Where', help: 'Listen on unix:///path or tcp://127.0.0.1:port; may be given several times' },
+  { flag: 'data-root', kind: 'text', fallback: '/var/lib/longshore', group: 'Where', help: 'Images, volumes, containers and records' },
+  { flag: 'exec-root', kind: 'text', fallback: '/run/longshore', group: 'Where', help: 'What lives no longer than the host is up' },
+  { flag: 'pidfile', short: 'p', kind: 'text', fallback: '/run/longshore.pid', group: 'Where', help: "The daemon's pid" },
+  { flag: 'config-file', kind: 'text', fallback: '/etc/longshore/daemon.json', group: 'Where', help: "Options as JSON, under dockerd's names" },
+  { flag: 'group', short: 'G', kind: 'text', fallback: 'docker', group: 'Access', help: 'Group that may use the unix socket' },
+  { flag: 'tls', kind: 'flag', fallback: false, group: 'Access', help: 'TLS on tcp:// hosts' },
+  { flag: 'tlsverify', kind: 'flag', fallback: false, group: 'Access', help: 'TLS, and clients must show a certificate of the CA' },
+  { flag: 'tlscacert', kind: 'text', fallback: '', group: 'Access', help: "CA of the clients' certificates" },
+  { flag: 'tlscert', kind: 'text', fallback: '', group: 'Access', help: "The server's certificate" },
+  { flag: 'tlskey', kind: 'text', fallback: '', group: 'Access', help: "The server's key" },
+  { flag: 'log-level', short: 'l', kind: 'text', fallback: 'info', group: 'Logs', help: 'debug, info, warn, error or fatal' },
+  { flag: 'log-format', kind: 'text', fallback: 'text', group: 'Logs', help: 'text or json' },
+  { flag: 'debug', short: 'D', kind: 'flag', fallback: false, group: 'Logs', help: 'The same as --log-level debug' },
+  { flag: 'log-driver', kind: 'text', fallback: 'json-file', group: 'Logs', help: "Default for containers' output" },
+  { flag: 'log-opt', kind: 'map', key: 'log-opts', fallback: {}, group: 'Logs', help: 'Default options of the log driver, name=value' },
+  { flag: 'live-restore', kind: 'flag', fallback: true, group: 'Running containers', help: 'Containers go on running while the daemon is down' },
+  { flag: 'shutdown-timeout', kind: 'number', fallback: 15, group: 'Running containers', help: 'Seconds for containers to stop at shutdown without live-restore' },
+  { flag: 'default-runtime', kind: 'text', fallback: '', group: 'Running containers', help: 'OCI runtime: crun where it works on this host, else runc' },
+  { flag: 'add-runtime', kind: 'map', key: 'runtimes', fallback: {}, group: 'Running containers', help: 'A further OCI runtime, name=/path' },
+  { flag: 'cgroup-parent', kind: 'text', fallback: '', group: 'Running containers', help: 'Parent cgroup of all containers' },
+  { flag: 'default-shm-size', kind: 'text', fallback: '64m', group: 'Running containers', help: 'Size of /dev/shm' },
+  { flag: 'default-ulimit', kind: 'list', key: 'default-ulimits', fallback: [], group: 'Running containers', help: 'name=soft[:hard]' },
+  { flag: 'no-new-privileges', kind: 'flag', fallback: false, group: 'Running containers', help: 'Set no-new-privileges for every container' },
+  { flag: 'init', kind: 'flag', fallback: false, group: 'Running containers', help: 'Run an init in every container that does not say otherwise' },
+  { flag: 'label', kind: 'list', key: 'labels', fallback: [], group: 'Running containers', help: 'name=value, shown by docker info' },
+  { flag: 'bridge', short: 'b', kind: 'text', fallback: 'longshore0', group: 'Network', help: 'Name of the default bridge; "none" for no default network' },
+  { flag: 'bip', kind: 'text', fallback: '', group: 'Network', help: "The default bridge's address, 172.17.0.1/16; chosen from what is free if not given" },
+  { flag: 'fixed-cidr', kind: 'text', fallback: '', group: 'Network', help: 'Part of the bridge subnet that containers get addresses from' },
+  { flag: 'default-address-pool', kind: 'list', key: 'default-address-pools', fallback: [], group: 'Network', help: 'Subnets of networks, base=10.10.0.0/16,size=24' },
+  { flag: 'mtu', kind: 'number', fallback: 1500, group: 'Network', help: "MTU of containers' interfaces" },
+  { flag: 'ip-forward', kind: 'flag', fallback: true, group: 'Network', help: 'Switch on net.ipv4.ip_forward' },
+  { flag: 'dns', kind: 'list', fallback: [], group: 'Network', help: 'DNS server of containers' },
+  { flag: 'dns-opt', kind: 'list', key: 'dns-opts', fallback: [], group: 'Network', help: 'DNS option of containers' },
+  { flag: 'dns-search', kind: 'list', fallback: [], group: 'Network', help: 'DNS search domain of containers' },
+  { flag: 'insecure-registry', kind: 'list', key: 'insecure-registries', fallback: [], group: 'Images', help: 'Registry to talk to without TLS, or without checking it' },
+  { flag: 'registry-mirror', kind: 'list', key: 'registry-mirrors', fallback: [], group: 'Images', help: "Mirror of Docker's registry" },
+  { flag: 'max-concurrent-downloads', kind: 'number', fallback: 3, group: 'Images', help: 'Layers at a time in one pull' },
+  { flag: 'max-concurrent-uploads', kind: 'number', fallback: 5, group: 'Images', help: 'Layers at a time in one push' },
+] as const satisfies readonly Option[];
+
+type Values = Record<string, unknown>;
+
+const invalid = (message: string): EngineError => new EngineError('PARAMETER_INVALID', message);
+
+/**
+ * Reads flags in dockerd's manner: --name value, --name=value, -n value, -nvalue; a switch may be --name or
+ * --name=false. (node:util's parseArgs knows no --switch=false, which dockerd's users write.)
+ * @throws {EngineError} PARAMETER_INVALID naming the flag
+ */
+export function parseFlags(argv: readonly string[]): Values {
+  const values: Values = {};
+  const rest = [...argv];
+  for (let word; (word = rest.shift()) !== undefined; ) {
+    const match = /^--([^=]+)(?:=(.*))?$/s.exec(word) ?? /^-(\w)=?(.+)?$/s.exec(word);
+    if (match === null) throw invalid(`unexpected argument: ${word}`);
+    const [, name, attached] = match;
+    const option: Option | undefined = OPTIONS.find((option: Option) => option.flag === name || (!word.startsWith('--') && option.short === name));
+    if (option === undefined) throw invalid(`unknown flag: ${word.replace(/=.*/s, '')} (longshore daemon --help lists what is honoured)`);
+    const text = attached ?? (option.kind === 'flag' ? 'true' : rest.shift());
+    if (text === undefined) throw invalid(`flag needs an argument: --${option.flag}`);
+    addValue(values, option, text);
+  }
+  return values;
+}
+
+function addValue(values: Values, option: Option, text: string): void {
+  const { flag, kind } = option;
+  switch (kind) {
+    case 'text': values[flag] = text; return;
+    case 'flag':
+      if (!/^(true|false|1|0|t|f)$/i.test(text)) throw invalid(`invalid argument "${text}" for "--${flag}" flag: true or false is needed`);
+      values[flag] = /^(true|1|t)$/i.test(text);
+      return;
+    case 'number':
+      if (!/^\d+$/.test(text)) throw invalid(`invalid argument "${text}" for "--${flag}" flag: a number is needed`);
+      values[flag] = Number(text);
+      return;
+    case 'list': values[flag] = [...((values[flag] as string[] | undefined) ?? []), text]; return;
+    case 'map': {
+      const at = text.indexOf('=');
+      if (at < 1) throw invalid(`invalid argument "${text}" for "--${flag}" flag: name=value is needed`);
+      values[flag] = { ...(values[flag] as object | undefined), [text.slice(0, at)]: text.slice(at + 1) };
+    }
+  }
+}
+
+/** Checks daemon.json's content; keys that are not known are refused, as dockerd does. */
+export function parseConfig(config: unknown, path: string): Values {
+  if (typeof config !== 'object' || config === null || Array.isArray(config)) throw invalid(`${path}: an object is needed`);
+  const values: Values = {};
+  const unknown: string[] = [];
+  for (const [key, value] of Object.entries(config)) {
+    const option: Option | undefined = OPTIONS.find((option: Option) => (option.key ?? option.flag) === key && option.flag !== 'config-file');
+    if (option === undefined) unknown.push(key);
+    else if (!fits(option.kind, value)) throw invalid(`${path}: "${key}" must be a ${option.kind === 'flag' ? 'boolean' : option.kind}`);
+    else values[option.flag] = value;
+  }
+  if (unknown.length > 0) throw invalid(`the following directives don't match any configuration option: ${unknown.join(', ')} (in ${path})`);
+  return values;
+}
+
+function fits(kind: Kind, value: unknown): boolean {
+  switch (kind) {
+    case 'text': return typeof value === 'string';
+    case 'flag': return typeof value === 'boolean';
+    case 'number': return Number.isSafeInteger(value) && (value as number) >= 0;
+    case 'list': return Array.isArray(value);
+    case 'map': return typeof value === 'object' && value !== null && !Array.isArray(value);
+  }
+}
+
+/** Flags and file together; the same thing in both is refused, as dockerd does. */
+export function daemonOptions(flags: Values, file: Values): DaemonOptions {
+  const both = Object.keys(flags).filter((name) => name in file && name !== 'config-file');
+  if (both.length > 0) {
+    throw invalid(`the following directives are specified both as a flag and in the configuration file: ${both.map((name) => `${name}: (from flag: ${String(flags[name])}, from file: ${JSON.stringify(file[name])})`).join(', ')}`);
+  }
+  const fallback: Values = Object.fromEntries(OPTIONS.map((option) => [option.flag, option.fallback]));
+  const v = { ...fallback, ...file, ...flags } as Record<(typeof OPTIONS)[number]['flag'], never>;
+  const hosts = (v['host'] as string[]).length > 0 ? (v['host'] as string[]) : ['unix:///run/longshore.sock'];
+  const options: DaemonOptions = {
+    hosts: hosts.map(parseHost),
+    dataRoot: absolute('data-root', v['data-root']),
+    execRoot: absolute('exec-root', v['exec-root']),
+    pidfile: v['pidfile'],
+    bridge: v['bridge'],
+    bip: v['bip'],
+    fixedCidr: v['fixed-cidr'],
+    mtu: v['mtu'],
+    defaultAddressPools: (v['default-address-pool'] as unknown[]).map(parsePool),
+    ipForward: v['ip-forward'],
+    logLevel: v['debug'] ? 'debug' : oneOf('log-level', v['log-level'], ['debug', 'info', 'warn', 'error', 'fatal']),
+    logFormat: oneOf('log-format', v['log-format'], ['text', 'json']),
+    liveRestore: v['live-restore'],
+    shutdownTimeoutS: v['shutdown-timeout'],
+    group: v['group'],
+    defaultRuntime: v['default-runtime'],
+    runtimes: parseRuntimes(v['add-runtime']),
+    cgroupParent: v['cgroup-parent'],
+    defaultShmSizeBytes: parseSize('default-shm-size', v['default-shm-size']),
+    defaultUlimits: (v['default-ulimit'] as string[]).map(parseUlimit),
+    noNewPrivileges: v['no-new-privileges'],
+    init: v['init'],
+    logDriver: v['log-driver'],
+    logOptions: v['log-opt'],
+    labels: v['label'],
+    dns: v['dns'],
+    dnsOptions: v['dns-opt'],
+    dnsSearch: v['dns-search'],
+    insecureRegistries: v['insecure-registry'],
+    registryMirrors: v['registry-mirror'],
+    maxConcurrentDownloads: v['max-concurrent-downloads'],
+    maxConcurrentUploads: v['max-concurrent-uploads'],
+    tls: v['tls'] || v['tlsverify'],
+    tlsVerify: v['tlsverify'],
+    tlsCaCert: v['tlscacert'],
+    tlsCert: v['tlscert'],
+    tlsKey: v['tlskey'],
+  };
+  checkTls(options);
+  return options;
+}
+
+function checkTls(options: DaemonOptions): void {
+  if (options.tls && (options.tlsCert === '' || options.tlsKey === '')) throw invalid('--tls needs --tlscert and --tlskey');
+  if (options.tlsVerify && options.tlsCaCert === '') throw invalid('--tlsverify needs --tlscacert');
+  for (const host of options.hosts) {
+    if (host.startsWith('tcp://') && !options.tls && !/^tcp:\/\/(127\.|localhost[:/]|localhost$|\[::1\])/.test(host)) {
+      throw invalid(`${host}: anybody who reaches this address would be root on this host. Listen on 127.0.0.1, or use --tlsverify`);
+    }
+  }
+}
+
+function parseHost(text: string): string {
+  if (/^unix:\/\/\/.+/.test(text) || /^tcp:\/\/[^/]+$/.test(text)) return text;
+  if (text.startsWith('/')) return `unix://${text}`;
+  throw invalid(`unable to parse docker host ${JSON.stringify(text)}: unix:///path or tcp://host:port is needed`);
+}
+
+function absolute(flag: string, path: string): string {
+  if (!path.startsWith('/') || path.includes('\0') || parsePath(path).root === path) throw invalid(`--${flag}: an absolute path below / is needed: ${path}`);
+  return path.replace(/\/+$/, '');
+}
+
+function oneOf<T extends string>(flag: string, text: string, allowed: readonly T[]): T {
+  const found = allowed.find((value) => value === text);
+  if (found === undefined) throw invalid(`--${flag}: ${text} is none of ${allowed.join(', ')}`);
+  return found;
+}
+
+function parsePool(pool: unknown): { base: string; size: number } {
+  const fields = typeof pool === 'string' ? Object.fromEntries(pool.split(',').map((part) => part.split('=', 2))) : (pool as Record<string, unknown>);
+  const { base, size } = fields as { base?: unknown; size?: unknown };
+  if (typeof base !== 'string' || !/^[\da-f.:]+\/\d+$/i.test(base) || !/^\d+$/.test(String(size))) {
+    throw invalid(`invalid default-address-pool ${JSON.stringify(pool)}: base=10.10.0.0/16,size=24 is needed`);
+  }
+  return { base, size: Number(size) };
+}
+
+function parseRuntimes(runtimes: Readonly<Record<string, unknown>>): DaemonOptions['runtimes'] {
+  return Object.fromEntries(
+    Object.entries(runtimes).map(([name, value]) => {
+      const { path, runtimeArgs, ...unknown } = typeof value === 'string' ? { path: value } : (value as { path?: unknown; runtimeArgs?: unknown });
+      if (typeof path !== 'string' || Object.keys(unknown).length > 0) throw invalid(`runtime ${name}: {"path": "/usr/bin/crun", "runtimeArgs": [...]} is needed`);
+      return [name, { path, args: Array.isArray(runtimeArgs) ? runtimeArgs.map(String) : [] }];
+    }),
+  );
+}
+
+function parseUlimit(text: string): { name: string; soft: number; hard: number } {
+  const match = /^(\w+)=(-?\d+)(?::(-?\d+))?$/.exec(text);
+  if (match === null) throw invalid(`invalid ulimit argument: ${text}`);
+  return { name: match[1]!, soft: Number(match[2]), hard: Number(match[3] ?? match[2]) };
+}
+
+const UNIT = { '': 1, b: 1, k: 2 ** 10, m: 2 ** 20, g: 2 ** 30 } as const;
+
+function parseSize(flag: string, text: string): number {
+  const match = /^(\d+)([bkmg]?)b?$/i.exec(text);
+  if (match === null) throw invalid(`--${flag}: invalid size: ${text}`);
+  return Number(match[1]) * UNIT[match[2]!.toLowerCase() as keyof typeof UNIT];
+}
+
+/** The text of `longshore daemon --help`. */
+export function optionsHelp(): string {
+  const lines: string[] = [];
+  for (const group of ['Where', 'Access', 'Running containers', 'Network', 'Images', 'Logs'] as const) {
+    lines.push('', `${group}:`);
+    for (const option of OPTIONS as readonly Option[]) {
+      if (option.group !== group) continue;
+      const value = option.kind === 'flag' ? '' : ` ${option.kind}`;
+      const name = `  ${option.short === undefined ? '   ' : `-${option.short},`} --${option.flag}${value}`;
+      const fallback = Array.isArray(option.fallback) || typeof option.fallback === 'object' || option.fallback === '' || option.fallback === false ? '' : ` (default ${String(option.fallback)})`;
+      lines.push(`${name.padEnd(38)}${option.help}${fallback}`);
+    }
+  }
+  return lines.join('\n');
+}
