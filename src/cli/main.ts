@@ -1,0 +1,48 @@
+/** The `longshore` command: picks the subcommand, and turns an expected error into one line and an exit code. */
+import { enableCompileCache } from 'node:module';
+
+import { EngineError, messageOf } from '../core/engine-error.ts';
+import { daemonCommand } from './daemon-command.ts';
+import { VERSION } from '../daemon/version.ts';
+
+const HELP = `Longshore ${VERSION}: a container engine that serves the Docker Engine API.
+
+Usage: longshore COMMAND [OPTIONS]
+
+Commands:
+  daemon     Run the engine in the foreground (longshore daemon --help lists its options)
+  version    Print the version
+  help       Print this text
+
+The first steps:
+  longshore daemon --host unix:///run/longshore.sock &
+  docker -H unix:///run/longshore.sock run --rm -it IMAGE sh
+`;
+
+async function main([command = 'help', ...argv]: readonly string[]): Promise<number> {
+  switch (command) {
+    case 'daemon':
+      return daemonCommand(argv);
+    case 'version':
+    case '--version':
+    case '-v':
+      process.stdout.write(`Longshore ${VERSION}\n`);
+      return 0;
+    case 'help':
+    case '--help':
+    case '-h':
+      process.stdout.write(HELP);
+      return 0;
+    default:
+      process.stderr.write(`longshore: '${command}' is not a longshore command. See 'longshore help'\n`);
+      return 2;
+  }
+}
+
+enableCompileCache();
+try {
+  process.exitCode = await main(process.argv.slice(2));
+} catch (error) {
+  process.stderr.write(`longshore: ${error instanceof EngineError ? error.message : error instanceof Error ? error.stack : messageOf(error)}\n`);
+  process.exitCode = 1;
+}
