@@ -44,5 +44,13 @@ export function formatTime(wallNs: bigint): string {
   return `${whole}.${nanos.toString().padStart(9, '0').replace(/0+$/, '')}Z`;
 }
 
+/** The inverse of formatTime(); NaN-free: text that is no time is 0n. */
+export function parseTime(text: string): bigint {
+  const match = /^(\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d)(?:\.(\d{1,9}))?Z$/.exec(text);
+  if (match === null) return 0n;
+  const ms = Date.parse(`${match[1]}Z`);
+  return Number.isNaN(ms) ? 0n : BigInt(ms) * 1_000_000n + BigInt((match[2] ?? '').padEnd(9, '0'));
+}
+
 /** What Docker prints for "never": Go's zero time. */
 export const ZERO_TIME = '0001-01-01T00:00:00Z';

@@ -31,6 +31,8 @@ export interface Container {
   readonly health: Health | null;
   /** Why it is in this state: the last transition's cause. */
   readonly cause: Cause;
+  /** What a run acquired is not given back yet: set with the start, gone once the release is done. Survives a crash. */
+  readonly held?: boolean;
 }
 
 export interface Intent {
@@ -38,6 +40,8 @@ export interface Intent {
   readonly wanted: 'run' | 'stop' | 'remove';
   /** Someone asked for a stop since the last start (unless-stopped stays down at daemon start). */
   readonly stoppedByUser: boolean;
+  /** With "remove": its anonymous volumes go too. */
+  readonly removeVolumes?: boolean;
 }
 
 export interface ExitStatus {
@@ -52,18 +56,54 @@ export interface ExitStatus {
 
 export type State =
   | { readonly at: 'created' }
-  | { readonly at: 'starting'; readonly previous: ExitStatus | null; readonly byPolicy: boolean }
+  | {
+      readonly at: 'starting';
+      readonly previous: ExitStatus | null;
+      readonly byPolicy: boolean;
+      /** Part of a restart request: `restart` is published after `start`. */
+      readonly restart?: boolean;
+      /** A stop asked for while there was no pid yet: honoured as soon as there is one. */
+      readonly next?: NextStop;
+      /** An end that was reported before the start was; settled once the start is known. */
+      readonly early?: { readonly pid: number; readonly exit: Exit };
+    }
   | (Live & { readonly at: 'running' })
   | (Live & { readonly at: 'paused' })
   /** A stop signal was sent; what ends it is `kill-due` or the exit. */
-  | (Live & { readonly at: 'stopping'; readonly paused: boolean; readonly phase: 'signalled' | 'killed' })
+  | (Live & {
+      readonly at: 'stopping';
+      readonly paused: boolean;
+      readonly phase: 'signalled' | 'killed';
+      /** Who asked; decides what is published and what follows. `kill` when not given. */
+      readonly by?: StopBy;
+      /** When SIGKILL follows; null: never. */
+      readonly killAt?: Timestamp | null;
+    })
   /** Ended; the policy restarts it at `dueAt`. */
   | { readonly at: 'restarting'; readonly exit: ExitStatus; readonly dueAt: Timestamp }
   | { readonly at: 'exited'; readonly exit: ExitStatus }
   /** Being removed, with what it was before (so that a reader sees the last exit). */
-  | { readonly at: 'removing'; readonly exit: ExitStatus | null }
+  | { readonly at: 'removing'; readonly exit: ExitStatus | null; readonly volumes?: boolean }
   /** Removal failed or the record is damaged: only removal is possible. */
   | { readonly at: 'dead'; readonly exit: ExitStatus | null; readonly why: string };
+
+/** `kill` is a SIGKILL or a forced removal; `shutdown` is the daemon's own end, after which policies still hold. */
+export type StopBy = 'stop' | 'restart' | 'kill' | 'shutdown';
+
+export interface NextStop {
+  readonly by: StopBy;
+  readonly signal: number;
+  /** Until SIGKILL; null: never. */
+  readonly timeoutMs: number | null;
+}
+
+/** How a process ended, as the runtime reports it. */
+export interface Exit {
+  readonly code: number;
+  readonly signal: number;
+  readonly oomKilled: boolean;
+  readonly at: Timestamp;
+}
 
 export interface Live {
   readonly pid: number;
