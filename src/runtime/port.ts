@@ -66,7 +66,13 @@ export interface Started {
 }
 
 export type Recovered =
-  | { readonly at: 'running'; readonly pid: number; readonly paused: boolean; readonly oomKilled: boolean; readonly execs: readonly { readonly execId: string; readonly pid: number }[] }
+  | {
+      readonly at: 'running';
+      readonly pid: number;
+      readonly paused: boolean;
+      readonly oomKilled: boolean;
+      readonly execs: readonly { readonly execId: string; readonly pid: number }[];
+    }
   /** It ended while nobody looked; the record is true. */
   | { readonly at: 'exited'; readonly exit: ProcessExit }
   /** The start never got as far as a process. */
@@ -86,7 +92,13 @@ export interface ProcessExit {
 export type RuntimeEvent =
   | { readonly kind: 'oom'; readonly id: string; readonly run: number }
   /** All output was written and handed on before this. Reported exactly once a run by a runtime that works. */
-  | { readonly kind: 'exited'; readonly id: string; readonly run: number; readonly pid: number; readonly exit: ProcessExit }
+  | {
+      readonly kind: 'exited';
+      readonly id: string;
+      readonly run: number;
+      readonly pid: number;
+      readonly exit: ProcessExit;
+    }
   | { readonly kind: 'lost'; readonly id: string; readonly run: number; readonly pid: number }
   | { readonly kind: 'exec-exited'; readonly id: string; readonly execId: string; readonly exitCode: number };
 
