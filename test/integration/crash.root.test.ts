@@ -1,0 +1,67 @@
+/** The daemon is killed with SIGKILL under running containers: they must not notice, and nothing may be lost. */
+import assert from 'node:assert/strict';
+import { test } from 'node:test';
+import { setTimeout as sleep } from 'node:timers/promises';
+
+import { eventually, run, TestDaemon } from '../support/daemon.ts';
+
+const COUNT = 20;
+
+test('daemon SIGKILL: 20 containers run on, none restarted, no line lost or doubled, attach and exec work', async () => {
+  await using d = await TestDaemon.start();
+  await d.image();
+  const names = Array.from({ length: COUNT }, (_, n) => `c${n}`);
+  await Promise.all(names.map((name) => d.ok('run', '-d', '-i', '--restart', 'always', '--name', name, 'bb:1', 'sh', '-c', 'n=0; (while :; do n=$((n+1)); echo line $n; sleep 0.05; done) & cat')));
+  const pids = () => Promise.all(names.map((name) => d.inspect(name, '{{.State.Pid}} {{.State.Status}} {{.RestartCount}}')));
+  const before = await pids();
+  await sleep(500);
+  await d.down('SIGKILL');
+  await sleep(1_000);
+  await d.up();
+  assert.deepEqual(await pids(), before);
+  await sleep(500);
+  await Promise.all(names.map(async (name) => {
+    assert.equal(await d.ok('exec', name, 'echo', name), name);
+    const attached = await run('sh', ['-c', `(echo typed-${name}; sleep 1) | timeout -k 1 5 docker attach --sig-proxy=false ${name}`], { env: { DOCKER_HOST: d.host } });
+    assert.match(attached.stdout, new RegExp(`typed-${name}\n`));
+    const lines = (await d.ok('logs', name)).split('\n').filter((line) => line.startsWith('line'));
+    assert(lines.length > 30, `${lines.length} lines`);
+    assert.deepEqual(lines, lines.map((_, n) => `line ${n + 1}`));
+  }));
+});
+
+test('daemon SIGKILL: exits that happen while it is away are known afterwards, with their code and time', async () => {
+  await using d = await TestDaemon.start();
+  await d.image();
+  await d.ok('run', '-d', '--name', 'ends', 'bb:1', 'sh', '-c', 'sleep 1; exit 7');
+  await d.ok('run', '-d', '--name', 'again', '--restart', 'on-failure:3', 'bb:1', 'sh', '-c', 'test -e /x && exec sleep 60; touch /x; sleep 1; exit 3');
+  await d.ok('run', '-d', '--rm', '--name', 'goes', 'bb:1', 'sleep', '1');
+  await d.down('SIGKILL');
+  const away = Date.now();
+  await sleep(3_000);
+  await d.up();
+  assert.equal(await d.inspect('ends', '{{.State.Status}} {{.State.ExitCode}}'), 'exited 7');
+  const finished = Date.parse(await d.inspect('ends', '{{.State.FinishedAt}}'));
+  assert(finished < away + 2_000, 'the time is that of the exit, not of the daemon’s return');
+  await eventually('the policy restarts it', async () => (await d.inspect('again', '{{.State.Running}} {{.RestartCount}}')) === 'true 1');
+  await eventually('--rm removes it', async () => (await d.docker('inspect', 'goes')).code === 1);
+  const events = await d.ok('events', '--since', '1m', '--until', '0s', '--filter', 'event=die', '--filter', 'container=ends', '--format', '{{.Actor.Attributes.exitCode}}');
+  assert.equal(events, '7', 'one die event, with the code');
+});
+
+test('daemon stop and start: containers run on by default, and are stopped with --live-restore=false', async () => {
+  await using d = await TestDaemon.start();
+  await d.image();
+  await d.ok('run', '-d', '--name', 'c', 'bb:1', 'sleep', '600');
+  const pid = await d.inspect('c', '{{.State.Pid}}');
+  await d.down('SIGTERM');
+  await d.up();
+  assert.equal(await d.inspect('c', '{{.State.Pid}}'), pid);
+
+  await using other = await TestDaemon.start('--live-restore=false', '--shutdown-timeout', '1');
+  await other.image();
+  await other.ok('run', '-d', '--name', 'c', 'bb:1', 'sh', '-c', 'trap "exit 9" TERM; while :; do sleep 0.1; done');
+  await other.down('SIGTERM');
+  await other.up();
+  assert.equal(await other.inspect('c', '{{.State.Status}} {{.State.ExitCode}}'), 'exited 9');
+});
