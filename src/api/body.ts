@@ -1,0 +1,52 @@
+/** Reading request bodies, bounded. Source of the rules: moby api/server/httputils ReadJSON, CheckForJSON (v28). */
+import type { IncomingMessage } from 'node:http';
+
+import { EngineError } from '../core/engine-error.ts';
+
+/** Nobody's container config is larger; a larger one would only fill our memory. */
+export const BODY_BYTES_MAX = 16 * 1024 * 1024;
+
+export interface JsonBody {
+  readonly text: string;
+  /** The request said that it has no body: moby then decodes nothing at all. */
+  readonly absent: boolean;
+}
+
+/** @throws BODY_INVALID for a Content-Type that is not JSON, or a body that is too long */
+export async function readJsonBody(request: IncomingMessage): Promise<JsonBody> {
+  checkContentType(request);
+  return { absent: isEmpty(request), text: await readText(request) };
+}
+
+export function isEmpty(request: IncomingMessage): boolean {
+  return request.headers['transfer-encoding'] === undefined && Number(request.headers['content-length'] ?? 0) === 0;
+}
+
+export function checkContentType(request: IncomingMessage): void {
+  const header = request.headers['content-type'] ?? '';
+  if (header === '' && isEmpty(request)) return;
+  const mediaType = (header.split(';', 1)[0] ?? '').trim().toLowerCase();
+  if (mediaType === '' || !/^[^\s/]+(\/[^\s/]+)?$/.test(mediaType)) {
+    const why = mediaType === '' ? 'mime: no media type' : 'mime: expected token after slash';
+    throw new EngineError('BODY_INVALID', `malformed Content-Type header (${header}): ${why}`);
+  }
+  if (mediaType !== 'application/json') {
+    throw new EngineError('BODY_INVALID', `unsupported Content-Type header (${header}): must be 'application/json'`);
+  }
+}
+
+export async function readText(request: IncomingMessage): Promise<string> {
+  if (Number(request.headers['content-length'] ?? 0) > BODY_BYTES_MAX) throw tooLong();
+  const chunks: Buffer[] = [];
+  let sizeBytes = 0;
+  for await (const chunk of request as AsyncIterable<Buffer>) {
+    sizeBytes += chunk.length;
+    if (sizeBytes > BODY_BYTES_MAX) throw tooLong();
+    chunks.push(chunk);
+  }
+  return Buffer.concat(chunks).toString('utf8');
+}
+
+export function tooLong(): EngineError {
+  return new EngineError('BODY_INVALID', `request body is larger than ${BODY_BYTES_MAX} bytes`);
+}
