@@ -25,7 +25,13 @@ export interface Mounts {
     readonly volatile?: boolean;
   }): Promise<void>;
   /** mount(2). `flags` is MS_*. */
-  mount(options: { readonly source: string; readonly target: string; readonly type: string; readonly flags: number; readonly data: string }): Promise<void>;
+  mount(options: {
+    readonly source: string;
+    readonly target: string;
+    readonly type: string;
+    readonly flags: number;
+    readonly data: string;
+  }): Promise<void>;
   /** umount2 with MNT_DETACH; false when nothing was mounted there. Never blocks other calls (overlay syncs its file system). */
   unmount(target: string): Promise<boolean>;
   /** Mount points at or below a directory, deepest first, from /proc/self/mountinfo. */
@@ -44,7 +50,12 @@ export interface LinkLayer {
   /** Unmounts and unlinks; the kernel takes its interfaces away by itself. */
   removeNamespace(path: string): Promise<void>;
   /** Makes the bridge if it is missing, sets MTU and addresses, brings it up. */
-  ensureBridge(options: { readonly name: string; readonly mtu: number; readonly addresses: readonly InterfaceAddress[]; readonly mac?: string }): Promise<void>;
+  ensureBridge(options: {
+    readonly name: string;
+    readonly mtu: number;
+    readonly addresses: readonly InterfaceAddress[];
+    readonly mac?: string;
+  }): Promise<void>;
   /** One veth pair: the host's end in `bridge`, the other in the namespace, renamed, addressed, up, with routes. All or nothing. */
   connectVeth(options: {
     readonly namespace: string;
@@ -80,12 +91,25 @@ export interface LinkLayer {
   removeLinkIn(namespace: string, name: string): Promise<boolean>;
   /** Replaces the default route in the namespace. */
   setDefaultRoutes(namespace: string, gateways: readonly string[]): Promise<void>;
-  links(): Promise<readonly { readonly index: number; readonly name: string; readonly kind: string; readonly master: number; readonly mtu: number }[]>;
+  links(): Promise<
+    readonly {
+      readonly index: number;
+      readonly name: string;
+      readonly kind: string;
+      readonly master: number;
+      readonly mtu: number;
+    }[]
+  >;
   addresses(): Promise<readonly (InterfaceAddress & { readonly index: number })[]>;
   /** IPv4 and IPv6 destinations that the host routes, "10.0.0.0/8" (the default route left out). */
   routes(): Promise<readonly string[]>;
   /** A UDP or TCP (listening) socket made inside the namespace, bound; the descriptor is the caller's. `port` 0: any. */
-  bindSocket(options: { readonly namespace: string; readonly type: 'udp' | 'tcp'; readonly address: string; readonly port: number }): Promise<{ readonly fd: number; readonly port: number }>;
+  bindSocket(options: {
+    readonly namespace: string;
+    readonly type: 'udp' | 'tcp';
+    readonly address: string;
+    readonly port: number;
+  }): Promise<{ readonly fd: number; readonly port: number }>;
   /** Runs an nft script inside the namespace (DNS redirection). */
   nftablesIn(namespace: string, script: string): Promise<void>;
   /** Writes /proc/sys/… as seen from inside the namespace. `name` with dots or slashes: "net/ipv4/ip_forward". */
@@ -102,7 +126,12 @@ export interface Processes {
    * posix_spawn: default signal mask and dispositions, own session, stdin/out/err on /dev/null, `descriptors`
    * become 3, 4, … in the child and nothing else is inherited. The caller reaps. Descriptors stay the caller's.
    */
-  spawn(options: { readonly path: string; readonly argv: readonly string[]; readonly env: readonly string[]; readonly descriptors: readonly number[] }): Promise<{ readonly pid: number }>;
+  spawn(options: {
+    readonly path: string;
+    readonly argv: readonly string[];
+    readonly env: readonly string[];
+    readonly descriptors: readonly number[];
+  }): Promise<{ readonly pid: number }>;
   /** Both ends close-on-exec, non-blocking stream sockets; both are the caller's. */
   socketPair(): Promise<readonly [number, number]>;
   closeDescriptor(fd: number): Promise<void>;
@@ -140,7 +169,11 @@ export interface Files {
   /** Removes a tree without following links or crossing mount points. Off the main loop; missing is fine. */
   removeTree(path: string): Promise<void>;
   /** Many small operations in one round trip to the worker, in order; stops at the first failure and names it. */
-  batch(operations: readonly FileOperation[]): Promise<void>;
+  batch(
+    operations: readonly FileOperation[],
+    /** All paths, also targets of hard links, are then below it and resolved as if it were "/": no link in a hostile tree leads out. */
+    root?: string,
+  ): Promise<void>;
 }
 
 export type FileOperation =
@@ -148,7 +181,13 @@ export type FileOperation =
   | { readonly kind: 'chmod'; readonly path: string; readonly mode: number }
   | { readonly kind: 'times'; readonly path: string; readonly accessNs: bigint; readonly modifyNs: bigint }
   | { readonly kind: 'xattr'; readonly path: string; readonly name: string; readonly value: Uint8Array }
-  | { readonly kind: 'node'; readonly path: string; readonly mode: number; readonly major: number; readonly minor: number }
+  | {
+      readonly kind: 'node';
+      readonly path: string;
+      readonly mode: number;
+      readonly major: number;
+      readonly minor: number;
+    }
   | { readonly kind: 'mkdir'; readonly path: string; readonly mode: number }
   | { readonly kind: 'symlink'; readonly path: string; readonly target: string }
   | { readonly kind: 'link'; readonly path: string; readonly target: string }
