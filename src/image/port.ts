@@ -15,6 +15,11 @@ export interface Images {
   remove(nameOrId: string, options: { readonly force: boolean; readonly prune: boolean; readonly platforms?: readonly Platform[] },
     inUse: (imageId: Digest) => { readonly containerId: string; readonly running: boolean } | null): Promise<readonly RemovedImage[]>;
   history(nameOrId: string): readonly HistoryEntry[];
+  /**
+   * A new image with the layers of `parentId` ("" for none: FROM scratch) and another config: a build step that changes
+   * no file. It adds an empty-layer line to the history.
+   */
+  derive(parentId: Digest | '', options: { readonly config: ImageConfig; readonly author: string; readonly createdBy: string; readonly platform: Platform | null }): Promise<Image>;
 
   /** A tar stream (plain, gzip, zstd, bzip2, xz where the host can) becomes a one-layer image. */
   importTar(options: { readonly source: AsyncIterable<Uint8Array>; readonly reference: string | null; readonly message: string; readonly changes: readonly string[]; readonly platform: Platform | null }): Promise<Image>;
