@@ -153,4 +153,4 @@ export type Progress =
   | { readonly kind: 'status'; readonly id?: string; readonly text: string; readonly current?: number; readonly total?: number }
   | { readonly kind: 'stream'; readonly text: string }
   | { readonly kind: 'aux'; readonly value: object }
-  | { readonly kind: 'error'; readonly message: string };
+  | { readonly kind: 'error'; readonly message: string; readonly code?: number };

@@ -1,0 +1,61 @@
+/** What ADD does beyond COPY: archives of the context are unpacked, URLs are fetched. */
+import { createHash } from 'node:crypto';
+import { createReadStream } from 'node:fs';
+import { mkdtemp, open, utimes, writeFile } from 'node:fs/promises';
+import { basename, join } from 'node:path';
+
+import { EngineError, messageOf } from '../core/engine-error.ts';
+import { findItems, type CopyPart, type CopySource } from './copy-source.ts';
+
+export type Fetch = (url: string) => Promise<Response>;
+
+const FETCHED_BYTES_MAX = 2 ** 32;
+
+export async function addSources(
+  { fetch, removeTree }: { readonly fetch: Fetch; readonly removeTree: (path: string) => Promise<void> },
+  source: CopySource, words: readonly string[], scratchDir: string, cleanup: AsyncDisposableStack,
+): Promise<CopyPart[]> {
+  const parts: CopyPart[] = [];
+  for (const word of words) {
+    if (/^https?:\/\//.test(word)) {
+      const directory = await mkdtemp(join(scratchDir, 'fetched-'));
+      cleanup.defer(() => removeTree(directory));
+      const name = await fetchFile(fetch, word, directory);
+      parts.push({ source: { archive: source.archive, root: directory, ignore: [] }, items: [{ path: name, isDirectory: false }], unpack: null });
+      continue;
+    }
+    for (const item of await findItems(source, [word])) {
+      const archive = item.isDirectory ? null : await archiveAt(join(source.root, item.path));
+      parts.push({ source, items: [item], unpack: archive });
+    }
+  }
+  return parts;
+}
+
+async function fetchFile(fetch: Fetch, url: string, directory: string): Promise<string> {
+  const name = basename(new URL(url).pathname);
+  if (name === '' || name === '/') throw new EngineError('BODY_INVALID', `cannot determine filename from url: ${url}`);
+  const answer = await fetch(url).catch((error: unknown) => {
+    throw new EngineError('BODY_INVALID', `ADD failed: ${url}: ${messageOf(error)}`, { cause: error });
+  });
+  if (!answer.ok) throw new EngineError('BODY_INVALID', `ADD failed: ${url} answered ${answer.status} ${answer.statusText}`);
+  if (Number(answer.headers.get('content-length') ?? 0) > FETCHED_BYTES_MAX) throw new EngineError('BODY_INVALID', `ADD failed: ${url} is too large`);
+  const path = join(directory, name);
+  await writeFile(path, answer.body ?? '', { mode: 0o600 });
+  const modified = Date.parse(answer.headers.get('last-modified') ?? '');
+  if (!Number.isNaN(modified)) await utimes(path, modified / 1000, modified / 1000);
+  return name;
+}
+
+/** A plain or compressed tar, by its first bytes. The context is the build's own directory: nobody changes it meanwhile. */
+async function archiveAt(path: string): Promise<CopyPart['unpack']> {
+  await using file = await open(path, 0o400000 /* O_NOFOLLOW */).catch(() => null);
+  if (file === null || !(await file.stat()).isFile()) return null;
+  const { buffer } = await file.read(Buffer.alloc(512), 0, 512, 0);
+  const compressed = [[0x1f, 0x8b], [0x42, 0x5a, 0x68], [0xfd, 0x37, 0x7a, 0x58, 0x5a, 0], [0x28, 0xb5, 0x2f, 0xfd]].some((magic) => magic.every((byte, n) => buffer[n] === byte));
+  const plain = buffer.toString('latin1', 257, 262) === 'ustar';
+  if (!plain && !(compressed && /\.(tar|tgz|tbz2?|txz|tzst)(\.|$)|\.tar\./.test(basename(path)))) return null;
+  const hash = createHash('sha256');
+  for await (const chunk of createReadStream(path)) hash.update(chunk as Buffer);
+  return { digest: `file:${hash.digest('hex')}`, tar: () => createReadStream(path) };
+}
