@@ -11,7 +11,7 @@ if [ ! -e "$stamp" ] || [ -n "$(newest native)" ]; then
 fi
 stamp=dist/.built
 if [ ! -e "$stamp" ] || [ -n "$(newest src package.json scripts/bundle.mjs)" ]; then
-  rm -rf dist
+  find dist -mindepth 1 ! -name shim ! -name init -delete 2>/dev/null || true # the native ones stay
   tsc -p tsconfig.build.json
   node scripts/bundle.mjs
   touch "$stamp"
