@@ -23,7 +23,9 @@ export interface Networks {
   /** Endpoints of a live container, keyed by network name; empty when it has none. */
   endpoints(containerId: string): ReadonlyMap<string, EndpointState>;
   /** Live endpoints on a network. */
-  members(networkId: string): readonly { readonly containerId: string; readonly containerName: string; readonly endpoint: EndpointState }[];
+  members(
+    networkId: string,
+  ): readonly { readonly containerId: string; readonly containerName: string; readonly endpoint: EndpointState }[];
   /** Published ports of a live container, keyed "80/tcp"; exposed but unpublished ports have an empty list. */
   ports(containerId: string): Readonly<Record<string, readonly PortBinding[]>>;
   renamed(containerId: string, name: string): void;
@@ -41,7 +43,11 @@ export interface NetworkSpec {
   readonly ingress: boolean;
   readonly enableIpv4: boolean;
   readonly enableIpv6: boolean;
-  readonly ipam: { readonly driver: string; readonly options: Readonly<Record<string, string>> | null; readonly configs: readonly IpamConfig[] };
+  readonly ipam: {
+    readonly driver: string;
+    readonly options: Readonly<Record<string, string>> | null;
+    readonly configs: readonly IpamConfig[];
+  };
   readonly options: Readonly<Record<string, string>>;
   readonly labels: Readonly<Record<string, string>>;
   readonly scope: string;

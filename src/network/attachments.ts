@@ -1,0 +1,649 @@
+/**
+ * Containers on networks: one sandbox per running container, with its namespace, interfaces, ports, files and names.
+ * The record is written before the kernel is touched and deleted after; what undoes a failed start is detach() itself.
+ * Source: moby daemon/container_operations.go, daemon/libnetwork/sandbox_linux.go, endpoint.go (v28).
+ */
+import { randomBytes } from 'node:crypto';
+
+import type { EndpointSpec } from '../core/container-spec.ts';
+import { EngineError, messageOf } from '../core/engine-error.ts';
+import { newId, shortId } from '../core/id.ts';
+import type { Logger } from '../core/log.ts';
+import type { Kernel } from '../kernel/port.ts';
+import type { Collection } from '../store/port.ts';
+import { formatAddress, parseAddress, type Address } from './address.ts';
+import { checkEndpoint, ENDPOINT_DEFAULT, parseMac } from './endpoint-spec.ts';
+import type { FileWriter } from './file-writer.ts';
+import type { LiveNetwork } from './live-network.ts';
+import type { Attached, AttachRequest, EndpointState, Network } from './port.ts';
+import type { Publisher } from './publisher.ts';
+import type { EndpointRecord, SandboxRecord } from './records.ts';
+import type { Resolvers } from './dns/resolvers.ts';
+
+export interface AttachmentOptions {
+  readonly kernel: Kernel;
+  readonly execRoot: string;
+  readonly sandboxes: Collection<SandboxRecord>;
+  readonly publisher: Publisher;
+  readonly resolvers: Resolvers;
+  readonly files: FileWriter;
+  readonly logger: Logger;
+  readonly resolve: (nameOrId: string) => LiveNetwork;
+  readonly byId: (id: string) => LiveNetwork | undefined;
+  readonly onEvent: (network: Network, action: 'connect' | 'disconnect', containerId: string) => void;
+}
+
+export class Attachments {
+  readonly #options: AttachmentOptions;
+  readonly #live = new Map<string, SandboxRecord>();
+  /** Last change per container: connect and disconnect wait for each other. */
+  readonly #tails = new Map<string, Promise<unknown>>();
+
+  constructor(options: AttachmentOptions) {
+    this.#options = options;
+  }
+
+  get(containerId: string): SandboxRecord | undefined {
+    return this.#live.get(containerId);
+  }
+
+  attach(request: AttachRequest): Promise<Attached> {
+    return this.#queue(request.containerId, async () => {
+      if (this.#live.has(request.containerId)) await this.#detach(request.containerId);
+      try {
+        return await this.#attach(request);
+      } catch (error) {
+        await this.#undo(request.containerId);
+        throw wrap('failed to set up container networking', error);
+      }
+    });
+  }
+
+  detach(containerId: string): Promise<void> {
+    return this.#queue(containerId, () => this.#detach(containerId));
+  }
+
+  connect(
+    containerId: string,
+    containerName: string,
+    network: LiveNetwork,
+    spec: EndpointSpec,
+  ): Promise<EndpointState> {
+    return this.#queue(containerId, async () => {
+      const sandbox = this.#needOwn(containerId);
+      if (sandbox.endpoints.some(({ state }) => state.networkId === network.network.id)) {
+        throw new EngineError(
+          'ENDPOINT_CONFLICT',
+          `endpoint with name ${containerName} already exists in network ${network.network.name}`,
+        );
+      }
+      const endpoint = this.#allocate(sandbox, network, spec, sandbox.endpoints.length);
+      const changed = this.#save({ ...sandbox, endpoints: [...sandbox.endpoints, endpoint] });
+      try {
+        await this.#plug(changed, endpoint, network, []);
+        network.join({ containerId, endpoint });
+        await this.#settle(changed, gatewayOf(sandbox, this.#options.byId));
+      } catch (error) {
+        await this.#unplug(this.#live.get(containerId) ?? changed, endpoint).catch((cleanup: unknown) => {
+          this.#options.logger.error(
+            { containerId, err: cleanup },
+            'an endpoint of a failed connect could not be given back',
+          );
+        });
+        throw error;
+      }
+      this.#options.onEvent(network.network, 'connect', containerId);
+      return endpoint.state;
+    });
+  }
+
+  disconnect(containerId: string, network: LiveNetwork): Promise<void> {
+    return this.#queue(containerId, async () => {
+      const sandbox = this.#live.get(containerId);
+      const endpoint = sandbox?.endpoints.find(({ state }) => state.networkId === network.network.id);
+      if (sandbox === undefined || endpoint === undefined) {
+        throw new EngineError(
+          'ENDPOINT_CONFLICT',
+          `container ${containerId} is not connected to network ${network.network.name}`,
+        );
+      }
+      this.#needOwn(containerId);
+      await this.#unplug(sandbox, endpoint);
+      this.#options.onEvent(network.network, 'disconnect', containerId);
+    });
+  }
+
+  /** Boot, before anything runs: claims what the records of live containers say. */
+  remember(sandbox: SandboxRecord): void {
+    this.#live.set(sandbox.containerId, sandbox);
+    for (const endpoint of sandbox.endpoints) {
+      const network = this.#options.byId(endpoint.state.networkId);
+      if (network === undefined) continue;
+      for (const address of [endpoint.state.ipv4Address, endpoint.state.ipv6Address]) {
+        try {
+          network.adopt(address);
+        } catch (error) {
+          this.#options.logger.warn(
+            { containerId: sandbox.containerId, address, err: error },
+            'an address is recorded twice',
+          );
+        }
+      }
+      network.join({ containerId: sandbox.containerId, endpoint });
+    }
+  }
+
+  /** Boot, when the rules are loaded: sockets that went with the daemon before us. */
+  async revive(containerId: string): Promise<void> {
+    const sandbox = this.#live.get(containerId);
+    if (sandbox === undefined) return;
+    await this.#options.publisher.adopt(containerId, sandbox.mappings);
+    if (sandbox.resolverPort === 0) return;
+    const resolverPort = await this.#options.resolvers.start(sandbox, sandbox.resolverPort);
+    if (resolverPort !== sandbox.resolverPort) this.#save({ ...sandbox, resolverPort });
+  }
+
+  /** What a container that is gone left behind. */
+  async forget(sandbox: SandboxRecord): Promise<void> {
+    this.#live.set(sandbox.containerId, sandbox);
+    await this.#queue(sandbox.containerId, () => this.#release(sandbox));
+  }
+
+  renamed(containerId: string, name: string): void {
+    const sandbox = this.#live.get(containerId);
+    if (sandbox === undefined) return;
+    const endpoints = sandbox.endpoints.map((endpoint) => {
+      const network = this.#options.byId(endpoint.state.networkId);
+      const changed = {
+        ...endpoint,
+        state: {
+          ...endpoint.state,
+          dnsNames: namesOf({ ...sandbox, containerName: name }, network, endpoint.state.spec),
+        },
+      };
+      network?.leave(containerId);
+      network?.join({ containerId, endpoint: changed });
+      return changed;
+    });
+    this.#save({ ...sandbox, containerName: name, endpoints });
+  }
+
+  async #attach(request: AttachRequest): Promise<Attached> {
+    const { byId, files } = this.#options;
+    const kind = kindOf(request.mode);
+    const shared = kind === 'shared' ? this.#live.get(request.mode.slice('container:'.length)) : undefined;
+    if (kind === 'shared') return this.#attachShared(request, shared);
+
+    let sandbox = this.#save(newSandbox(request, kind, `${this.#options.execRoot}/netns/${request.containerId}`));
+    for (const { network, spec } of this.#wishes(request)) {
+      const endpoint = this.#allocate(sandbox, network, spec, sandbox.endpoints.length);
+      sandbox = this.#remember({ ...sandbox, endpoints: [...sandbox.endpoints, endpoint] });
+      network.join({ containerId: request.containerId, endpoint });
+    }
+    this.#save(sandbox);
+
+    const gateway = gatewayOf(sandbox, byId);
+    const plan = files.plan(sandbox, { internal: this.#needsResolver(sandbox), links: this.#linkLines(sandbox) });
+    const written = files.write(sandbox.filesDir, plan);
+    const published = this.#publish(sandbox, gateway);
+    const plugged = this.#plugAll(sandbox, gateway, request.sysctls);
+    // All must have ended before anything is undone.
+    const outcomes = await Promise.allSettled([written, published, plugged]);
+    const failed = outcomes.find((outcome) => outcome.status === 'rejected');
+    if (failed !== undefined) throw failed.reason;
+    sandbox = { ...sandbox, mappings: await published, upstreams: plan.upstreams };
+    this.#remember(sandbox);
+    if (this.#needsResolver(sandbox))
+      sandbox = { ...sandbox, resolverPort: await this.#options.resolvers.start(sandbox, 0) };
+    this.#save(sandbox);
+    await this.#tellLinked(sandbox);
+    for (const { state } of sandbox.endpoints) {
+      const network = byId(state.networkId);
+      if (network !== undefined) this.#options.onEvent(network.network, 'connect', request.containerId);
+    }
+    return this.#attached(sandbox, sandbox.filesDir);
+  }
+
+  #attachShared(request: AttachRequest, other: SandboxRecord | undefined): Attached {
+    const otherId = request.mode.slice('container:'.length);
+    if (other === undefined) {
+      throw new EngineError('CONTAINER_NOT_RUNNING', `cannot join network of a non running container: ${otherId}`);
+    }
+    const sandbox = this.#save({
+      ...newSandbox(request, 'shared', other.namespacePath),
+      filesDir: other.filesDir,
+      endpoints: [],
+    });
+    return this.#attached(sandbox, other.filesDir);
+  }
+
+  #attached(sandbox: SandboxRecord, filesDir: string): Attached {
+    return {
+      namespacePath: sandbox.namespacePath,
+      endpoints: new Map(sandbox.endpoints.map(({ networkName, state }) => [networkName, state])),
+      resolvConfPath: `${filesDir}/resolv.conf`,
+      hostsPath: `${filesDir}/hosts`,
+      hostnamePath: `${filesDir}/hostname`,
+    };
+  }
+
+  /** The network of the mode first, then the others by name. */
+  #wishes(request: AttachRequest): { network: LiveNetwork; spec: EndpointSpec }[] {
+    const first = this.#options.resolve(request.mode === 'default' || request.mode === '' ? 'bridge' : request.mode);
+    const wishes = new Map<string, { network: LiveNetwork; spec: EndpointSpec }>([
+      [first.network.id, { network: first, spec: ENDPOINT_DEFAULT }],
+    ]);
+    const others: { network: LiveNetwork; spec: EndpointSpec }[] = [];
+    for (const [key, spec] of Object.entries(request.endpoints)) {
+      const network = this.#options.resolve(key === 'default' ? 'bridge' : key);
+      if (network.network.id === first.network.id) wishes.set(first.network.id, { network, spec });
+      else others.push({ network, spec });
+    }
+    others.sort((a, b) => (a.network.network.name < b.network.network.name ? -1 : 1));
+    for (const wish of others) wishes.set(wish.network.network.id, wish);
+    if (wishes.size > 1) for (const { network } of wishes.values()) checkCombination(network);
+    return [...wishes.values()];
+  }
+
+  /** Takes addresses; touches memory only. */
+  #allocate(sandbox: SandboxRecord, network: LiveNetwork, spec: EndpointSpec, index: number): EndpointRecord {
+    const { name, id, driver, configOnly, internal } = network.network;
+    if (network.removing) throw new EngineError('NETWORK_NOT_FOUND', `network ${name} not found`);
+    if (configOnly)
+      throw new EngineError(
+        'NETWORK_PREDEFINED',
+        `configuration network "${name}" cannot be used to attach containers`,
+      );
+    checkEndpoint(network.network, spec);
+    const v4 = network.allocate(4, spec.ipv4Address);
+    let v6: ReturnType<LiveNetwork['allocate']> = null;
+    try {
+      v6 = network.allocate(6, spec.ipv6Address);
+    } catch (error) {
+      if (v4 !== null) network.release(formatAddress(v4.address));
+      throw error;
+    }
+    const hasLink = driver === 'bridge' || network.vlan !== null;
+    const hasGateway =
+      hasLink && !internal && network.vlan?.mode !== 'l3' && network.vlan?.mode !== 'l3s' && driver !== 'null';
+    const prefix = network.bridge?.interfacePrefix ?? 'eth';
+    const state: EndpointState = {
+      networkId: id,
+      endpointId: newId(),
+      spec,
+      gateway: hasGateway && v4 !== null && network.bridge?.inhibitIpv4 !== true ? v4.gateway : '',
+      ipv4Address: v4 === null ? '' : formatAddress(v4.address),
+      ipv4PrefixLength: v4?.prefixLength ?? 0,
+      ipv6Gateway: hasGateway && v6 !== null ? v6.gateway : '',
+      ipv6Address: v6 === null ? '' : formatAddress(v6.address),
+      ipv6PrefixLength: v6?.prefixLength ?? 0,
+      macAddress: hasLink ? (parseMac(spec.macAddress) ?? macOf(v4?.address ?? null)) : '',
+      dnsNames: namesOf(sandbox, network, spec),
+      interfaceName: hasLink
+        ? (spec.driverOpts?.['com.docker.network.endpoint.ifname'] ?? freeInterface(sandbox, prefix, index))
+        : '',
+    };
+    // 15 characters at most; random, because the name of a pair that is going away may live a little longer.
+    const hostInterface = driver === 'bridge' ? `veth${randomBytes(4).toString('hex').slice(0, 7)}` : '';
+    return { networkName: name, hostInterface, state };
+  }
+
+  async #plugAll(
+    sandbox: SandboxRecord,
+    gateway: EndpointRecord | null,
+    sysctls: Readonly<Record<string, string>>,
+  ): Promise<void> {
+    const path = sandbox.namespacePath;
+    if (path === null) return;
+    const { network: links } = this.#options.kernel;
+    await links.createNamespace(path);
+    if (sandbox.endpoints.some(({ hostInterface }) => hostInterface !== '')) {
+      // No link-local address on interfaces of networks without IPv6, as Docker's; the kernel room turns it on where asked.
+      await links.setSysctlIn(path, 'net/ipv6/conf/default/disable_ipv6', '1').catch(() => {});
+    }
+    for (const endpoint of sandbox.endpoints) {
+      const network = this.#options.byId(endpoint.state.networkId);
+      if (network === undefined)
+        throw new EngineError('NETWORK_NOT_FOUND', `network ${endpoint.networkName} not found`);
+      await this.#plug(sandbox, endpoint, network, endpoint === gateway ? gatewaysOf(endpoint) : []);
+    }
+    for (const [name, value] of Object.entries(sysctls)) {
+      if (/^net[./]/.test(name)) await links.setSysctlIn(path, name, value);
+    }
+  }
+
+  async #plug(
+    sandbox: SandboxRecord,
+    { hostInterface, state }: EndpointRecord,
+    network: LiveNetwork,
+    gateways: readonly string[],
+  ): Promise<void> {
+    const namespace = sandbox.namespacePath;
+    if (namespace === null || state.interfaceName === '') return;
+    const { network: links } = this.#options.kernel;
+    const common = {
+      namespace,
+      containerName: state.interfaceName,
+      mac: state.macAddress,
+      addresses: addressesOf(state),
+      gateways,
+    };
+    if (network.bridge !== null) {
+      await links.connectVeth({
+        ...common,
+        hostName: hostInterface,
+        bridge: network.network.bridgeName,
+        mtu: network.bridge.mtu,
+        isolated: !network.bridge.icc,
+      });
+    } else if (network.vlan !== null) {
+      const { mode, mtu, parent } = network.vlan;
+      const kind = network.network.driver === 'macvlan' ? 'macvlan' : 'ipvlan';
+      const defaultByDevice =
+        kind === 'ipvlan' &&
+        mode !== 'l2' &&
+        !network.network.internal &&
+        gatewayOf(sandbox, this.#options.byId)?.state.networkId === network.network.id;
+      await links.connectVlan({
+        ...common,
+        kind,
+        mode,
+        parent: parent === '' ? network.network.bridgeName : parent,
+        mtu,
+        defaultByDevice,
+      });
+    }
+    for (const setting of (state.spec.driverOpts?.['com.docker.network.endpoint.sysctls'] ?? '').split(',')) {
+      const [name, value] = setting.split('=', 2);
+      if (name !== undefined && value !== undefined)
+        await links.setSysctlIn(namespace, name.replace('IFNAME', state.interfaceName), value);
+    }
+  }
+
+  /** The network that the default route goes through publishes the ports. */
+  async #publish(sandbox: SandboxRecord, gateway: EndpointRecord | null): Promise<SandboxRecord['mappings']> {
+    const network = gateway === null ? undefined : this.#options.byId(gateway.state.networkId);
+    if (gateway === null || network === undefined || network.bridge === null || network.network.internal) return [];
+    const addresses = [gateway.state.ipv4Address, gateway.state.ipv6Address]
+      .map(parseAddress)
+      .filter((address) => address !== null);
+    try {
+      return await this.#options.publisher.publish(sandbox, {
+        addresses,
+        hostBinding: network.bridge.hostBinding,
+        gatewayMode: network.bridge.gatewayMode,
+      });
+    } catch (error) {
+      throw wrap(
+        `driver failed programming external connectivity on endpoint ${sandbox.containerName} (${gateway.state.endpointId})`,
+        error,
+      );
+    }
+  }
+
+  /** After endpoints of a live container changed: default route, ports, names and files follow. */
+  async #settle(sandbox: SandboxRecord, before: EndpointRecord | null): Promise<void> {
+    const { byId, publisher, resolvers, files, kernel } = this.#options;
+    let changed = sandbox;
+    const gateway = gatewayOf(sandbox, byId);
+    if (gateway?.state.endpointId !== before?.state.endpointId && sandbox.namespacePath !== null) {
+      await kernel.network.setDefaultRoutes(sandbox.namespacePath, gateway === null ? [] : gatewaysOf(gateway));
+      await publisher.withdraw(sandbox.containerId);
+      changed = this.#save({ ...changed, mappings: [] });
+      changed = this.#save({ ...changed, mappings: await this.#publish(changed, gateway) });
+    }
+    const internal = this.#needsResolver(changed);
+    const plan = files.plan(changed, { internal, links: this.#linkLines(changed) });
+    await files.rewrite(changed.filesDir, plan);
+    changed = { ...changed, upstreams: plan.upstreams };
+    if (internal && changed.resolverPort === 0)
+      changed = { ...changed, resolverPort: await resolvers.start(changed, 0) };
+    this.#save(changed);
+  }
+
+  async #unplug(sandbox: SandboxRecord, endpoint: EndpointRecord): Promise<void> {
+    const before = gatewayOf(sandbox, this.#options.byId);
+    const rest = {
+      ...sandbox,
+      endpoints: sandbox.endpoints.filter(({ state }) => state.endpointId !== endpoint.state.endpointId),
+    };
+    if (sandbox.namespacePath !== null && endpoint.state.interfaceName !== '') {
+      await this.#options.kernel.network.removeLinkIn(sandbox.namespacePath, endpoint.state.interfaceName);
+    }
+    this.#save(rest);
+    this.#leave(sandbox.containerId, endpoint);
+    await this.#settle(rest, before);
+  }
+
+  async #detach(containerId: string): Promise<void> {
+    const sandbox = this.#live.get(containerId);
+    if (sandbox === undefined) return;
+    await this.#release(sandbox);
+    for (const { state } of sandbox.endpoints) {
+      const network = this.#options.byId(state.networkId);
+      if (network !== undefined) this.#options.onEvent(network.network, 'disconnect', containerId);
+    }
+  }
+
+  /** Gives everything back. Each step is tried whatever the others say; the record goes last. */
+  async #release(sandbox: SandboxRecord): Promise<void> {
+    const { containerId, namespacePath } = sandbox;
+    const { kernel, publisher, resolvers, sandboxes } = this.#options;
+    const outcomes = await Promise.allSettled([
+      publisher.withdraw(containerId),
+      resolvers.stop(containerId),
+      sandbox.kind !== 'shared' && namespacePath !== null ? kernel.network.removeNamespace(namespacePath) : undefined,
+    ]);
+    const failed = outcomes.find((outcome) => outcome.status === 'rejected');
+    if (failed !== undefined) throw failed.reason;
+    for (const endpoint of sandbox.endpoints) this.#leave(containerId, endpoint);
+    this.#live.delete(containerId);
+    sandboxes.delete(containerId);
+  }
+
+  async #undo(containerId: string): Promise<void> {
+    const sandbox = this.#live.get(containerId);
+    if (sandbox === undefined) return;
+    try {
+      await this.#release(sandbox);
+    } catch (error) {
+      // The first error is the user's; the record stays, so that the next start or boot tries again.
+      this.#options.logger.error({ containerId, err: error }, 'the network of a failed start could not be given back');
+    }
+  }
+
+  #leave(containerId: string, { state }: EndpointRecord): void {
+    const network = this.#options.byId(state.networkId);
+    if (network === undefined) return;
+    network.leave(containerId);
+    network.release(state.ipv4Address);
+    network.release(state.ipv6Address);
+  }
+
+  /** Containers that are linked to this one have its address in their hosts file. */
+  async #tellLinked(sandbox: SandboxRecord): Promise<void> {
+    const { files } = this.#options;
+    for (const other of this.#live.values()) {
+      if (!other.links.some(({ containerId }) => containerId === sandbox.containerId)) continue;
+      await files.rewrite(
+        other.filesDir,
+        files.plan(other, { internal: this.#needsResolver(other), links: this.#linkLines(other) }),
+      );
+    }
+  }
+
+  /** Legacy links: only the default bridge writes them to the hosts file; elsewhere the resolver knows them. */
+  #linkLines(sandbox: SandboxRecord): { address: string; names: string }[] {
+    return sandbox.links.flatMap(({ containerId, aliases }) => {
+      const other = this.#live.get(containerId);
+      const shared = other?.endpoints.find(({ networkName }) => networkName === 'bridge');
+      return shared === undefined || shared.state.ipv4Address === ''
+        ? []
+        : [{ address: shared.state.ipv4Address, names: aliases.join(' ') }];
+    });
+  }
+
+  #needsResolver(sandbox: SandboxRecord): boolean {
+    return (
+      sandbox.kind === 'own' &&
+      sandbox.endpoints.some(({ state }) => this.#options.byId(state.networkId)?.isUserDefined === true)
+    );
+  }
+
+  #needOwn(containerId: string): SandboxRecord {
+    const sandbox = this.#live.get(containerId);
+    if (sandbox === undefined)
+      throw new EngineError('CONTAINER_NOT_RUNNING', `container ${shortId(containerId)} is not running`);
+    switch (sandbox.kind) {
+      case 'own':
+        return sandbox;
+      case 'host':
+        throw new EngineError(
+          'NETWORK_SPEC_INVALID',
+          'container cannot be disconnected from host network or connected to host network',
+        );
+      case 'none':
+        throw new EngineError(
+          'NETWORK_SPEC_INVALID',
+          'container cannot be connected to multiple networks with one of the networks in private (none) mode',
+        );
+      case 'shared':
+        throw new EngineError(
+          'NETWORK_SPEC_INVALID',
+          'container sharing network namespace with another container or host cannot be connected to any other network',
+        );
+    }
+  }
+
+  #remember(sandbox: SandboxRecord): SandboxRecord {
+    this.#live.set(sandbox.containerId, sandbox);
+    return sandbox;
+  }
+
+  #save(sandbox: SandboxRecord): SandboxRecord {
+    this.#options.sandboxes.put(sandbox.containerId, sandbox);
+    return this.#remember(sandbox);
+  }
+
+  #queue<T>(containerId: string, work: () => Promise<T>): Promise<T> {
+    const result = (this.#tails.get(containerId) ?? Promise.resolve()).then(work);
+    const tail = result
+      .catch(() => {})
+      .then(() => {
+        if (this.#tails.get(containerId) === tail) this.#tails.delete(containerId);
+      });
+    this.#tails.set(containerId, tail);
+    return result;
+  }
+}
+
+/** The endpoint with the default route: highest priority, then the first by name (as Docker's). */
+export function gatewayOf(
+  sandbox: SandboxRecord,
+  byId: (id: string) => LiveNetwork | undefined,
+): EndpointRecord | null {
+  const candidates = sandbox.endpoints.filter(({ state }) => {
+    const network = byId(state.networkId);
+    if (network === undefined || network.network.internal) return false;
+    return state.gateway !== '' || state.ipv6Gateway !== '' || network.vlan !== null;
+  });
+  candidates.sort(
+    (a, b) => b.state.spec.gwPriority - a.state.spec.gwPriority || (a.networkName < b.networkName ? -1 : 1),
+  );
+  return candidates[0] ?? null;
+}
+
+function gatewaysOf({ state }: EndpointRecord): string[] {
+  return [state.gateway, state.ipv6Gateway].filter((gateway) => gateway !== '');
+}
+
+function addressesOf(state: EndpointState): { address: string; prefixLength: number }[] {
+  const addresses = [
+    { address: state.ipv4Address, prefixLength: state.ipv4PrefixLength },
+    { address: state.ipv6Address, prefixLength: state.ipv6PrefixLength },
+    ...(state.spec.linkLocalIps ?? []).map((address) => ({ address, prefixLength: address.includes(':') ? 64 : 16 })),
+  ];
+  return addresses.filter(({ address }) => address !== '');
+}
+
+/**
+ * From the IPv4 address, as Docker did before v28: a container that gets the address of one that is gone is then
+ * reached at once, without waiting for the neighbours' caches. Random where there is no IPv4.
+ */
+function macOf(address: Address | null): string {
+  if (address === null)
+    return Buffer.concat([Buffer.of(0x02), randomBytes(5)])
+      .toString('hex')
+      .replace(/(..)(?=.)/g, '$1:');
+  return `02:42:${address.value
+    .toString(16)
+    .padStart(8, '0')
+    .replace(/(..)(?=.)/g, '$1:')}`;
+}
+
+/** Name, aliases, short ID, host name: what other containers can look up. null where there is no resolver. */
+function namesOf(
+  sandbox: Pick<SandboxRecord, 'containerId' | 'containerName' | 'hostname'>,
+  network: LiveNetwork | undefined,
+  spec: EndpointSpec,
+): readonly string[] | null {
+  if (network?.isUserDefined !== true) return null;
+  const names = [sandbox.containerName, ...(spec.aliases ?? []), shortId(sandbox.containerId), sandbox.hostname];
+  return [...new Set(names.filter((name) => name !== ''))];
+}
+
+function freeInterface(sandbox: SandboxRecord, prefix: string, index: number): string {
+  const taken = new Set(sandbox.endpoints.map(({ state }) => state.interfaceName));
+  for (let number = taken.size === 0 ? 0 : Math.min(index, taken.size); ; number++) {
+    if (!taken.has(`${prefix}${number}`)) return `${prefix}${number}`;
+  }
+}
+
+function kindOf(mode: string): SandboxRecord['kind'] {
+  if (mode === 'host' || mode === 'none') return mode;
+  return mode.startsWith('container:') ? 'shared' : 'own';
+}
+
+function checkCombination(network: LiveNetwork): void {
+  if (network.network.driver === 'host') {
+    throw new EngineError(
+      'NETWORK_SPEC_INVALID',
+      'container cannot be disconnected from host network or connected to host network',
+    );
+  }
+  if (network.network.name === 'none') {
+    throw new EngineError(
+      'NETWORK_SPEC_INVALID',
+      'container cannot be connected to multiple networks with one of the networks in private (none) mode',
+    );
+  }
+}
+
+function newSandbox(request: AttachRequest, kind: SandboxRecord['kind'], namespacePath: string | null): SandboxRecord {
+  const given = (list: readonly string[] | null): readonly string[] | null =>
+    list === null || list.length === 0 ? null : list;
+  return {
+    containerId: request.containerId,
+    containerName: request.containerName,
+    kind,
+    namespacePath: kind === 'host' ? null : namespacePath,
+    filesDir: request.filesDir,
+    hostname: request.hostname,
+    domainname: request.domainname,
+    dns: { servers: given(request.dns), search: given(request.dnsSearch), options: given(request.dnsOptions) },
+    extraHosts: request.extraHosts ?? [],
+    links: request.links,
+    exposedPorts: request.exposedPorts,
+    portBindings: request.portBindings,
+    publishAllPorts: request.publishAllPorts,
+    endpoints: [],
+    mappings: [],
+    resolverPort: 0,
+    upstreams: [],
+  };
+}
+
+function wrap(prefix: string, error: unknown): unknown {
+  if (error instanceof EngineError) return new EngineError(error.code, `${prefix}: ${error.message}`, { cause: error });
+  return new EngineError('HOST_UNSUPPORTED', `${prefix}: ${messageOf(error)}`, { cause: error });
+}

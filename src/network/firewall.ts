@@ -1,0 +1,137 @@
+/**
+ * Our nftables tables, kept equal to what the networks and published ports say. Each change is one transaction.
+ * When a change is refused (somebody flushed the ruleset), the whole table is made anew from memory.
+ */
+import type { Nftables } from '../kernel/port.ts';
+import type { Family } from './address.ts';
+import {
+  deleteTable,
+  emptyTable,
+  mappingElements,
+  networkElements,
+  type FirewallNetwork,
+  type PortMapping,
+} from './ruleset.ts';
+
+const FAMILIES: readonly Family[] = [4, 6];
+
+export class Firewall {
+  readonly #nftables: Nftables;
+  readonly #table: string;
+  readonly #networks = new Map<string, FirewallNetwork>();
+  readonly #mappings = new Map<string, readonly PortMapping[]>();
+  /** Families whose table exists. */
+  readonly #made = new Set<Family>();
+  #tail: Promise<unknown> = Promise.resolve();
+
+  constructor(nftables: Nftables, table: string) {
+    this.#nftables = nftables;
+    this.#table = table;
+  }
+
+  /** Replaces whatever the tables held (of a daemon before us) in one transaction. */
+  load(
+    networks: ReadonlyMap<string, FirewallNetwork>,
+    mappings: ReadonlyMap<string, readonly PortMapping[]>,
+  ): Promise<void> {
+    return this.#queue(async () => {
+      for (const [id, network] of networks) this.#networks.set(id, network);
+      for (const [id, list] of mappings) this.#mappings.set(id, list);
+      await this.#rebuild();
+    });
+  }
+
+  setNetwork(id: string, network: FirewallNetwork | null): Promise<void> {
+    return this.#queue(async () => {
+      const before = this.#networks.get(id);
+      if (network === null) this.#networks.delete(id);
+      else this.#networks.set(id, network);
+      const needsTable = FAMILIES.some((family) => this.#needs(family) && !this.#made.has(family));
+      const script = [...this.#made]
+        .map(
+          (family) =>
+            (before === undefined ? '' : networkElements('delete', this.#table, family, before)) +
+            (network === null ? '' : networkElements('add', this.#table, family, network)),
+        )
+        .join('');
+      try {
+        await this.#apply(needsTable ? null : script);
+      } catch (error) {
+        if (before === undefined) this.#networks.delete(id);
+        else this.#networks.set(id, before);
+        throw error;
+      }
+    });
+  }
+
+  /** Replaces the published ports of one container. */
+  setMappings(containerId: string, mappings: readonly PortMapping[]): Promise<void> {
+    return this.#queue(async () => {
+      const before = this.#mappings.get(containerId) ?? [];
+      if (before.length === 0 && mappings.length === 0) return;
+      if (mappings.length === 0) this.#mappings.delete(containerId);
+      else this.#mappings.set(containerId, mappings);
+      const script = [...this.#made]
+        .map(
+          (family) =>
+            mappingElements('delete', this.#table, family, before) +
+            mappingElements('add', this.#table, family, mappings),
+        )
+        .join('');
+      try {
+        await this.#apply(script);
+      } catch (error) {
+        this.#mappings.set(containerId, before);
+        throw error;
+      }
+    });
+  }
+
+  remove(): Promise<void> {
+    return this.#queue(async () => {
+      const script = [...this.#made].map((family) => deleteTable(this.#table, family)).join('');
+      this.#made.clear();
+      if (script !== '') await this.#nftables.run(script);
+    });
+  }
+
+  #needs(family: Family): boolean {
+    return (
+      family === 4 ||
+      [...this.#networks.values()].some(({ subnets }) => subnets.some(({ subnet }) => subnet.family === family))
+    );
+  }
+
+  async #apply(script: string | null): Promise<void> {
+    if (script === null) return await this.#rebuild();
+    if (script === '') return;
+    try {
+      await this.#nftables.run(script);
+    } catch (error) {
+      try {
+        await this.#rebuild();
+      } catch {
+        throw error; // the first refusal says what was wrong
+      }
+    }
+  }
+
+  async #rebuild(): Promise<void> {
+    let script = '';
+    const families = FAMILIES.filter((family) => this.#needs(family));
+    for (const family of families) {
+      script += deleteTable(this.#table, family) + emptyTable(this.#table, family);
+      for (const network of this.#networks.values()) script += networkElements('add', this.#table, family, network);
+      script += mappingElements('add', this.#table, family, [...this.#mappings.values()].flat());
+    }
+    await this.#nftables.run(script);
+    for (const family of families) this.#made.add(family);
+  }
+
+  /** One change at a time: a rebuild must see every change before it. */
+  #queue<T>(work: () => Promise<T>): Promise<T> {
+    const result = this.#tail.then(work);
+    this.#tail = result.catch(() => {});
+    return result;
+  }
+}

@@ -1,0 +1,230 @@
+/**
+ * Checks what a user asks of a new network, and reads the options of its driver. Pure.
+ * Source: moby daemon/network.go, daemon/libnetwork/controller.go, drivers/bridge/bridge_linux.go,
+ * api/types/network/ipam.go (v28).
+ */
+import { EngineError } from '../core/engine-error.ts';
+import {
+  contains,
+  formatSubnet,
+  overlaps,
+  parseAddress,
+  parseCidr,
+  type Address,
+  type Family,
+  type Subnet,
+} from './address.ts';
+import type { IpamConfig, NetworkSpec } from './port.ts';
+
+export const PREDEFINED = ['bridge', 'host', 'none', 'default'] as const;
+export const MTU_DEFAULT = 1500;
+
+const BRIDGE = 'com.docker.network.bridge.';
+const INTERFACE_NAME_MAX = 15; // IFNAMSIZ - 1
+
+export type GatewayMode = 'nat' | 'nat-unprotected' | 'routed' | 'isolated';
+
+export interface BridgeOptions {
+  /** "" : made from the network's ID. */
+  readonly name: string;
+  readonly icc: boolean;
+  readonly masquerade: boolean;
+  /** Where published ports without an address listen. */
+  readonly hostBinding: Address;
+  readonly mtu: number;
+  readonly gatewayMode: Readonly<Record<Family, GatewayMode>>;
+  /** The host gets no IPv4 address on the bridge. */
+  readonly inhibitIpv4: boolean;
+  readonly interfacePrefix: string;
+}
+
+export interface VlanOptions {
+  /** "" : a link of our own, which leads nowhere. */
+  readonly parent: string;
+  readonly mode: string;
+  readonly mtu: number;
+}
+
+/** @throws EngineError with moby's words */
+export function checkSpec(spec: NetworkSpec): void {
+  if (spec.name.trim() === '') throw invalid('invalid name: name is empty');
+  if (/^container:/.test(spec.name) || spec.name.includes('/') || /[\0\n]/.test(spec.name))
+    throw invalid(`invalid name: ${spec.name}`);
+  if ((PREDEFINED as readonly string[]).includes(spec.name)) {
+    throw new EngineError('NETWORK_PREDEFINED', `operation is not permitted on predefined ${spec.name} network `);
+  }
+  checkDriver(spec);
+  if (!spec.enableIpv4 && !spec.enableIpv6 && !spec.configOnly) throw invalid('IPv4 or IPv6 must be enabled');
+  checkIpam(spec.ipam.configs, spec.enableIpv6);
+  if (spec.ipam.driver !== '' && spec.ipam.driver !== 'default' && spec.ipam.driver !== 'null') {
+    throw new EngineError('NETWORK_DRIVER_UNKNOWN', `plugin "${spec.ipam.driver}" not found`);
+  }
+  if (spec.configOnly && spec.configFrom !== '')
+    throw invalid('a configuration network cannot depend on another configuration network');
+  if (spec.configFrom !== '' && (spec.ipam.configs.length > 0 || Object.keys(spec.options).length > 0)) {
+    throw invalid('user specified configurations are not supported if the network depends on a configuration network');
+  }
+  if (spec.driver === 'bridge') bridgeOptions(spec.options, MTU_DEFAULT);
+}
+
+function checkDriver(spec: NetworkSpec): void {
+  const needsSwarm = spec.driver === 'overlay' || spec.ingress || spec.scope === 'swarm' || spec.scope === 'global';
+  if (needsSwarm) {
+    throw new EngineError(
+      'NOT_A_SWARM_MANAGER',
+      'This node is not a swarm manager. Use "docker swarm init" or "docker swarm join" to connect this node to swarm and try again.',
+    );
+  }
+  if (spec.scope !== '' && spec.scope !== 'local') throw invalid(`invalid network scope: ${spec.scope}`);
+  switch (spec.driver) {
+    case 'bridge':
+    case 'macvlan':
+    case 'ipvlan':
+      return;
+    case 'host':
+    case 'null':
+      // A config-only network has no driver of its own; Docker shows "null".
+      if (spec.configOnly) return;
+      throw new EngineError('NETWORK_PREDEFINED', `only one instance of "${spec.driver}" network is allowed`);
+    default:
+      throw new EngineError('NETWORK_DRIVER_UNKNOWN', `plugin "${spec.driver}" not found`);
+  }
+}
+
+/** moby api/types/network ValidateIPAM: all complaints at once. */
+export function checkIpam(configs: readonly IpamConfig[], enableIpv6: boolean): void {
+  const errors = configs.flatMap((config) => ipamErrors(config, enableIpv6));
+  if (errors.length === 0) return;
+  throw invalid(`invalid network config:\n${joinErrors(errors)}`);
+}
+
+/** As moby's internal/multierror prints a list. */
+export function joinErrors(errors: readonly string[]): string {
+  if (errors.length === 1) return errors[0]!;
+  return errors.map((error) => `* ${error.replaceAll('\n', '\n\t')}`).join('\n');
+}
+
+function ipamErrors(config: IpamConfig, enableIpv6: boolean): string[] {
+  const parsed = parseCidr(config.subnet);
+  if (parsed === null) return [`invalid subnet ${config.subnet}: invalid CIDR block notation`];
+  const { subnet } = parsed;
+  if (subnet.family === 6 && !enableIpv6) return [];
+  const errors: string[] = [];
+  if (parsed.address.value !== subnet.base)
+    errors.push(`invalid subnet ${config.subnet}: it should be ${formatSubnet(subnet)}`);
+  errors.push(...rangeErrors(config.ipRange, subnet));
+  const gateway = addressError(config.gateway, subnet);
+  if (gateway !== null) errors.push(`invalid gateway ${config.gateway}: ${gateway}`);
+  for (const [name, address] of Object.entries(config.auxAddresses ?? {})) {
+    const error = addressError(address, subnet);
+    if (error !== null) errors.push(`invalid auxiliary address ${name}: ${error}`);
+  }
+  return errors;
+}
+
+function rangeErrors(text: string, subnet: Subnet): string[] {
+  if (text === '') return [];
+  const parsed = parseCidr(text);
+  if (parsed === null) return [`invalid ip-range ${text}: invalid CIDR block notation`];
+  const range = parsed.subnet;
+  if (range.family !== subnet.family)
+    return [`invalid ip-range ${text}: parent subnet is an IPv${subnet.family} block`];
+  const errors: string[] = [];
+  if (range.prefixLength < subnet.prefixLength) {
+    errors.push(`invalid ip-range ${text}: CIDR block is bigger than its parent subnet ${formatSubnet(subnet)}`);
+  }
+  if (parsed.address.value !== range.base) errors.push(`invalid ip-range ${text}: it should be ${formatSubnet(range)}`);
+  if (!overlaps(range, subnet))
+    errors.push(`invalid ip-range ${text}: parent subnet ${formatSubnet(subnet)} doesn't contain ip-range`);
+  return errors;
+}
+
+function addressError(text: string, subnet: Subnet): string | null {
+  if (text === '') return null;
+  const address = parseAddress(text);
+  if (address === null) return 'invalid address';
+  if (address.family !== subnet.family) return `parent subnet is an IPv${subnet.family} block`;
+  if (!contains(subnet, address)) return `parent subnet ${formatSubnet(subnet)} doesn't contain this address`;
+  return null;
+}
+
+/** @throws NETWORK_SPEC_INVALID naming the option whose value cannot be read */
+export function bridgeOptions(options: Readonly<Record<string, string>>, mtuDefault: number): BridgeOptions {
+  const name = options[`${BRIDGE}name`] ?? '';
+  if (name !== '') checkInterfaceName(name);
+  const trusted = options[`${BRIDGE}trusted_host_interfaces`];
+  if (trusted !== undefined && trusted !== '') {
+    throw new EngineError('OPTION_UNSUPPORTED', `option ${BRIDGE}trusted_host_interfaces is not supported`);
+  }
+  const hostBinding = parseAddress(options[`${BRIDGE}host_binding_ipv4`] || '0.0.0.0');
+  if (hostBinding === null)
+    throw invalid(`invalid value for ${BRIDGE}host_binding_ipv4: ${options[`${BRIDGE}host_binding_ipv4`]}`);
+  return {
+    name,
+    icc: booleanOption(options, `${BRIDGE}enable_icc`, true),
+    masquerade: booleanOption(options, `${BRIDGE}enable_ip_masquerade`, true),
+    hostBinding,
+    mtu: mtuOption(options, mtuDefault),
+    gatewayMode: { 4: gatewayMode(options, 4), 6: gatewayMode(options, 6) },
+    inhibitIpv4: booleanOption(options, `${BRIDGE}inhibit_ipv4`, false),
+    interfacePrefix: options['com.docker.network.container_iface_prefix'] || 'eth',
+  };
+}
+
+export function vlanOptions(
+  driver: 'macvlan' | 'ipvlan',
+  options: Readonly<Record<string, string>>,
+  mtuDefault: number,
+): VlanOptions {
+  const parent = options['parent'] ?? '';
+  if (parent !== '') checkInterfaceName(parent);
+  const key = `${driver}_mode`;
+  const mode = options[key] || (driver === 'macvlan' ? 'bridge' : 'l2');
+  const modes = driver === 'macvlan' ? ['bridge', 'private', 'vepa', 'passthru'] : ['l2', 'l3', 'l3s'];
+  if (!modes.includes(mode))
+    throw invalid(`requested ${driver} mode '${mode}' is not valid, 'bridge' mode is the ${driver} driver default`);
+  const flag = options['ipvlan_flag'] || 'bridge';
+  if (flag !== 'bridge') throw new EngineError('OPTION_UNSUPPORTED', `option ipvlan_flag=${flag} is not supported`);
+  return { parent, mode, mtu: mtuOption(options, mtuDefault) };
+}
+
+function checkInterfaceName(name: string): void {
+  if (
+    name.length > INTERFACE_NAME_MAX ||
+    !/^[^\s/:%]+$/.test(name) ||
+    name === '.' ||
+    name === '..' ||
+    name.includes('"')
+  ) {
+    throw invalid(`invalid interface name: ${name}`);
+  }
+}
+
+function gatewayMode(options: Readonly<Record<string, string>>, family: Family): GatewayMode {
+  const key = `${BRIDGE}gateway_mode_ipv${family}`;
+  const value = options[key] || 'nat';
+  if (value === 'nat' || value === 'nat-unprotected' || value === 'routed' || value === 'isolated') return value;
+  throw invalid(`unknown gateway mode ${value}`);
+}
+
+function booleanOption(options: Readonly<Record<string, string>>, key: string, byDefault: boolean): boolean {
+  const value = options[key];
+  if (value === undefined || value === '') return byDefault;
+  // Go's strconv.ParseBool
+  if (/^(1|t|T|TRUE|true|True)$/.test(value)) return true;
+  if (/^(0|f|F|FALSE|false|False)$/.test(value)) return false;
+  throw invalid(`strconv.ParseBool: parsing "${value}": invalid syntax (${key})`);
+}
+
+function mtuOption(options: Readonly<Record<string, string>>, byDefault: number): number {
+  const value = options['com.docker.network.driver.mtu'];
+  if (value === undefined || value === '') return byDefault;
+  const mtu = Number(value);
+  if (!/^\d+$/.test(value) || mtu > 65_535)
+    throw invalid(`strconv.Atoi: parsing "${value}": invalid syntax (com.docker.network.driver.mtu)`);
+  return mtu === 0 ? byDefault : mtu;
+}
+
+function invalid(message: string): EngineError {
+  return new EngineError('NETWORK_SPEC_INVALID', message);
+}

@@ -1,0 +1,456 @@
+/**
+ * The networks of this engine: what there is, making and removing them, and the boot that makes the kernel equal to
+ * the records. What containers do with them is in attachments.ts.
+ * Source: moby daemon/network.go, daemon/libnetwork/controller.go (v28).
+ */
+import type { EndpointSpec, PortBinding } from '../core/container-spec.ts';
+import { formatTime, type Clock } from '../core/clock.ts';
+import { EngineError } from '../core/engine-error.ts';
+import { newId, shortId } from '../core/id.ts';
+import type { Logger } from '../core/log.ts';
+import type { EventPublisher } from '../event/port.ts';
+import type { Kernel } from '../kernel/port.ts';
+import type { Collection } from '../store/port.ts';
+import { formatAddress, formatSubnet, overlaps, parseCidr, type Family, type Subnet } from './address.ts';
+import type { Attachments } from './attachments.ts';
+import type { FileWriter } from './file-writer.ts';
+import type { Firewall } from './firewall.ts';
+import { bridgeNameOf, LiveNetwork, localIpv6Pool, resolveIpam } from './live-network.ts';
+import { bridgeOptions, checkSpec, vlanOptions } from './network-spec.ts';
+import { parseExposedPort, portKey } from './port-spec.ts';
+import type { Attached, AttachRequest, EndpointState, Network, Networks, NetworkSpec } from './port.ts';
+import { fromRecord } from './publisher.ts';
+import type { NetworkRecord, SandboxRecord } from './records.ts';
+import type { Subnets } from './subnets.ts';
+
+/** The daemon's own namespace, for calls that take one. */
+export const HOST_NAMESPACE = '/proc/self/ns/net';
+
+export interface NetworkState {
+  readonly kernel: Kernel;
+  readonly events: EventPublisher;
+  readonly clock: Clock;
+  readonly logger: Logger;
+  readonly networks: Collection<NetworkRecord>;
+  readonly sandboxes: Collection<SandboxRecord>;
+  readonly live: Map<string, LiveNetwork>;
+  readonly subnets: Subnets;
+  readonly firewall: Firewall;
+  readonly attachments: Attachments;
+  readonly files: FileWriter;
+  readonly mtu: number;
+  readonly bip: string;
+  readonly fixedCidr: string;
+  readonly ipForward: boolean;
+}
+
+export class EngineNetworks implements Networks {
+  readonly #state: NetworkState;
+  /** Networks are made and removed one at a time. */
+  #tail: Promise<unknown> = Promise.resolve();
+
+  constructor(state: NetworkState) {
+    this.#state = state;
+  }
+
+  resolve(nameOrId: string): Network {
+    return resolveNetwork(this.#state.live, nameOrId).network;
+  }
+
+  list(): readonly Network[] {
+    return [...this.#state.live.values()].map(({ network }) => network);
+  }
+
+  create(spec: NetworkSpec): Promise<{ readonly network: Network; readonly warning: string }> {
+    return this.#queue(async () => {
+      checkSpec(spec);
+      if (this.list().some(({ name }) => name === spec.name)) {
+        throw new EngineError('NETWORK_NAME_TAKEN', `network with name ${spec.name} already exists`);
+      }
+      const effective = this.#withConfigFrom(spec);
+      const id = newId();
+      const bridgeName = this.#bridgeName(effective, id);
+      const ownsBridge = await this.#checkInterfaces(effective, bridgeName);
+      const avoid = await this.#hostSubnets(new Set());
+      const configs = effective.configOnly
+        ? [...effective.ipam.configs]
+        : resolveIpam(effective.ipam.configs, familiesOf(effective), this.#state.subnets, avoid, this.#localPool());
+      if (effective.driver === 'bridge' && !effective.configOnly)
+        this.#checkSingleSubnets(
+          configs.map(({ subnet }) => subnet),
+          configs,
+        );
+      const network: Network = {
+        ...effective,
+        id,
+        scope: 'local',
+        createdAt: formatTime(this.#state.clock.wallNs()),
+        bridgeName,
+        ipam: { ...effective.ipam, driver: effective.ipam.driver === '' ? 'default' : effective.ipam.driver, configs },
+      };
+      const live = new LiveNetwork({ network, ownsBridge }, this.#state.mtu);
+      this.#state.networks.put(id, live.toRecord(), { durable: true });
+      try {
+        await this.#realize(live);
+        await this.#state.firewall.setNetwork(id, live.firewall());
+      } catch (error) {
+        await this.#dismantle(live).catch(() => {});
+        this.#releaseSubnets(live);
+        this.#state.networks.delete(id);
+        throw error;
+      }
+      this.#state.live.set(id, live);
+      this.#event(network, 'create', {});
+      return { network, warning: '' };
+    });
+  }
+
+  remove(nameOrId: string): Promise<Network> {
+    return this.#queue(async () => {
+      const live = resolveNetwork(this.#state.live, nameOrId);
+      const { network } = live;
+      if (!live.isUserDefined)
+        throw new EngineError('NETWORK_PREDEFINED', `${network.name} is a pre-defined network and cannot be removed`);
+      const dependants = this.list().filter(({ configFrom }) => configFrom === network.name);
+      if (network.configOnly && dependants.length > 0) {
+        throw new EngineError(
+          'NETWORK_IN_USE',
+          `error while removing network: configuration network "${network.name}" is in use`,
+        );
+      }
+      if (live.members.size > 0) {
+        const who = [...live.members.values()].map(({ containerId, endpoint }) => {
+          const name = this.#state.attachments.get(containerId)?.containerName ?? containerId;
+          return `name:"${name}" id:"${shortId(endpoint.state.endpointId)}"`;
+        });
+        throw new EngineError(
+          'NETWORK_IN_USE',
+          `error while removing network: network ${network.name} has active endpoints (${who.join(', ')})`,
+        );
+      }
+      live.removing = true; // no endpoint comes from here on
+      try {
+        await this.#state.firewall.setNetwork(network.id, null);
+        await this.#dismantle(live);
+      } catch (error) {
+        live.removing = false;
+        throw error;
+      }
+      this.#releaseSubnets(live);
+      this.#state.live.delete(network.id);
+      this.#state.networks.delete(network.id, { durable: true });
+      this.#event(network, 'destroy', {});
+      return network;
+    });
+  }
+
+  async attach(request: AttachRequest): Promise<Attached> {
+    await this.#state.files.refresh();
+    return await this.#state.attachments.attach(request);
+  }
+
+  async detach(containerId: string): Promise<void> {
+    await this.#state.attachments.detach(containerId);
+  }
+
+  async connect(
+    containerId: string,
+    containerName: string,
+    network: Network,
+    endpoint: EndpointSpec,
+  ): Promise<EndpointState> {
+    await this.#state.files.refresh();
+    return await this.#state.attachments.connect(
+      containerId,
+      containerName,
+      resolveNetwork(this.#state.live, network.id),
+      endpoint,
+    );
+  }
+
+  async disconnect(containerId: string, network: Network): Promise<void> {
+    await this.#state.files.refresh();
+    await this.#state.attachments.disconnect(containerId, resolveNetwork(this.#state.live, network.id));
+  }
+
+  /** recover() knows all that run; a container that it was not told of has no network that could be known again. */
+  async adopt(containerId: string): Promise<void> {
+    if (this.#state.attachments.get(containerId) === undefined) {
+      this.#state.logger.warn({ containerId }, 'a running container has no record of its network');
+    }
+  }
+
+  endpoints(containerId: string): ReadonlyMap<string, EndpointState> {
+    const sandbox = this.#state.attachments.get(containerId);
+    return new Map((sandbox?.endpoints ?? []).map(({ networkName, state }) => [networkName, state]));
+  }
+
+  members(
+    networkId: string,
+  ): readonly { readonly containerId: string; readonly containerName: string; readonly endpoint: EndpointState }[] {
+    return [...(this.#state.live.get(networkId)?.members.values() ?? [])].map(({ containerId, endpoint }) => ({
+      containerId,
+      containerName: this.#state.attachments.get(containerId)?.containerName ?? '',
+      endpoint: endpoint.state,
+    }));
+  }
+
+  ports(containerId: string): Readonly<Record<string, readonly PortBinding[]>> {
+    const sandbox = this.#state.attachments.get(containerId);
+    if (sandbox === undefined || sandbox.kind !== 'own') return {};
+    const ports: Record<string, PortBinding[]> = {};
+    for (const container of sandbox.exposedPorts.flatMap(parseExposedPort)) ports[portKey(container)] = [];
+    for (const { protocol, containerPort, hostAddress, hostPort } of sandbox.mappings) {
+      (ports[portKey({ protocol, port: containerPort })] ??= []).push({
+        hostIp: hostAddress,
+        hostPort: hostPort === 0 ? '' : String(hostPort),
+      });
+    }
+    return ports;
+  }
+
+  renamed(containerId: string, name: string): void {
+    this.#state.attachments.renamed(containerId, name);
+  }
+
+  async recover(live: ReadonlySet<string>): Promise<void> {
+    const { attachments, firewall, kernel, sandboxes, logger } = this.#state;
+    await this.#placeDefaultBridge();
+    const records = [...sandboxes.load().values()];
+    await Promise.all(
+      records.filter(({ containerId }) => !live.has(containerId)).map((sandbox) => attachments.forget(sandbox)),
+    );
+    const alive = records.filter(({ containerId }) => live.has(containerId));
+    for (const sandbox of alive) attachments.remember(sandbox);
+
+    if (this.#state.ipForward) await kernel.network.setSysctlIn(HOST_NAMESPACE, 'net/ipv4/ip_forward', '1');
+    const networks = [...this.#state.live.values()];
+    const outcomes = await Promise.allSettled(networks.map((network) => this.#realize(network)));
+    for (const [index, outcome] of outcomes.entries()) {
+      // One broken network must not keep the daemon from starting; containers on it fail to start and say why.
+      if (outcome.status === 'rejected')
+        logger.error({ network: networks[index]?.network.name, err: outcome.reason }, 'a network could not be made');
+    }
+    await firewall.load(
+      new Map(
+        networks.flatMap((network) => (network.firewall() === null ? [] : [[network.network.id, network.firewall()!]])),
+      ),
+      new Map(alive.map(({ containerId, mappings }) => [containerId, mappings.map(fromRecord)])),
+    );
+    await Promise.all(
+      alive.map(({ containerId }) =>
+        attachments
+          .revive(containerId)
+          .catch((error: unknown) =>
+            logger.error({ containerId, err: error }, 'the network of a container could not be taken up again'),
+          ),
+      ),
+    );
+  }
+
+  async shutdown({ keep }: { readonly keep: boolean }): Promise<void> {
+    if (keep) return;
+    await this.#state.firewall.remove();
+    await Promise.all([...this.#state.live.values()].map((live) => this.#dismantle(live)));
+  }
+
+  /** Makes what the kernel lacks of a network. Idempotent. */
+  async #realize(live: LiveNetwork): Promise<void> {
+    const { kernel } = this.#state;
+    const { network, bridge, vlan } = live;
+    if (vlan !== null && vlan.parent === '') {
+      // moby makes a "dummy" link for such a network; a bridge without ports does the same.
+      await kernel.network.ensureBridge({ name: network.bridgeName, mtu: vlan.mtu, addresses: [] });
+    }
+    if (bridge === null) return;
+    const addresses = live.pools.flatMap(({ subnet }, index) => {
+      const gateway = network.ipam.configs[index]!.gateway;
+      const mode = bridge.gatewayMode[subnet.family];
+      if (gateway === '' || mode === 'isolated' || (subnet.family === 4 && bridge.inhibitIpv4)) return [];
+      return [{ address: gateway, prefixLength: subnet.prefixLength }];
+    });
+    if (addresses.some(({ address }) => address.includes(':')))
+      await kernel.network.setSysctlIn(HOST_NAMESPACE, 'net/ipv6/conf/all/forwarding', '1');
+    await kernel.network.ensureBridge({ name: network.bridgeName, mtu: bridge.mtu, addresses });
+    // Lets 127.0.0.1 reach published ports without a proxy; the table's guard chain keeps containers out of it.
+    await kernel.network.setSysctlIn(HOST_NAMESPACE, `net/ipv4/conf/${network.bridgeName}/route_localnet`, '1');
+  }
+
+  async #dismantle(live: LiveNetwork): Promise<void> {
+    if (live.network.bridgeName !== '' && live.ownsBridge)
+      await this.#state.kernel.network.removeLink(live.network.bridgeName);
+  }
+
+  /** The default bridge keeps its subnet, unless --bip says another or something else on the host has it now. */
+  async #placeDefaultBridge(): Promise<void> {
+    const live = resolveNetwork(this.#state.live, 'bridge');
+    const { subnets, bip, fixedCidr } = this.#state;
+    const own = live.network.ipam.configs[0];
+    const avoid = await this.#hostSubnets(new Set(this.list().map(({ bridgeName }) => bridgeName)));
+    for (const network of this.#state.live.values()) {
+      if (network !== live) for (const { subnet } of network.pools) this.#claim(network, subnet);
+    }
+    const wanted = bip === '' ? null : parseCidr(bip);
+    if (bip !== '' && wanted === null) throw new EngineError('OPTION_UNSUPPORTED', `invalid --bip: ${bip}`);
+    const ipRange = fixedCidr;
+    if (wanted !== null) {
+      subnets.claim(wanted.subnet);
+      this.#place(live, { subnet: formatSubnet(wanted.subnet), gateway: formatAddress(wanted.address), ipRange });
+      return;
+    }
+    const kept = own === undefined ? null : (parseCidr(own.subnet)?.subnet ?? null);
+    if (own !== undefined && kept !== null && !avoid.some((other) => overlaps(other, kept))) {
+      subnets.claim(kept);
+      if (own.ipRange !== ipRange) this.#place(live, { ...own, ipRange });
+      return;
+    }
+    const [config] = resolveIpam([], [4], subnets, avoid, this.#localPool());
+    this.#place(live, { ...config!, ipRange });
+  }
+
+  #place(
+    live: LiveNetwork,
+    config: { readonly subnet: string; readonly gateway: string; readonly ipRange: string },
+  ): void {
+    const { network } = live;
+    live.setConfigs({ ...network, ipam: { ...network.ipam, configs: [{ ...config, auxAddresses: null }] } });
+    this.#state.networks.put(network.id, live.toRecord());
+  }
+
+  #claim(network: LiveNetwork, subnet: Subnet): void {
+    try {
+      this.#state.subnets.claim(subnet);
+    } catch (error) {
+      this.#state.logger.warn(
+        { network: network.network.name, subnet: formatSubnet(subnet), err: error },
+        'two networks overlap',
+      );
+    }
+  }
+
+  /** What the host uses, the interfaces in `ours` left out. */
+  async #hostSubnets(ours: ReadonlySet<string>): Promise<Subnet[]> {
+    const { network } = this.#state.kernel;
+    const [links, addresses, routes] = await Promise.all([network.links(), network.addresses(), network.routes()]);
+    const skipped = new Set(links.filter(({ name }) => ours.has(name)).map(({ index }) => index));
+    const used = addresses.flatMap(({ address, prefixLength, index }) => {
+      const parsed = parseCidr(`${address}/${prefixLength}`);
+      return parsed === null ? [] : [{ subnet: parsed.subnet, isOurs: skipped.has(index) }];
+    });
+    const own = new Set(used.filter(({ isOurs }) => isOurs).map(({ subnet }) => formatSubnet(subnet)));
+    const routed = routes.flatMap((route) => parseCidr(route)?.subnet ?? []);
+    return [
+      ...used.filter(({ isOurs }) => !isOurs).map(({ subnet }) => subnet),
+      ...routed.filter((subnet) => !own.has(formatSubnet(subnet))),
+    ];
+  }
+
+  #withConfigFrom(spec: NetworkSpec): NetworkSpec {
+    if (spec.configFrom === '') return spec;
+    const source = this.list().find(({ name, id }) => name === spec.configFrom || id === spec.configFrom);
+    if (source === undefined)
+      throw new EngineError('NETWORK_NOT_FOUND', `configuration network "${spec.configFrom}" not found`);
+    if (!source.configOnly)
+      throw new EngineError('NETWORK_PREDEFINED', `network "${spec.configFrom}" is not a configuration network`);
+    return {
+      ...spec,
+      configFrom: source.name,
+      ipam: source.ipam,
+      options: source.options,
+      enableIpv6: source.enableIpv6,
+      labels: { ...source.labels, ...spec.labels },
+    };
+  }
+
+  #bridgeName(spec: NetworkSpec, id: string): string {
+    if (spec.configOnly) return '';
+    if (spec.driver === 'bridge') return bridgeOptions(spec.options, this.#state.mtu).name || bridgeNameOf(id);
+    const vlan =
+      spec.driver === 'macvlan' || spec.driver === 'ipvlan'
+        ? vlanOptions(spec.driver, spec.options, this.#state.mtu)
+        : null;
+    return vlan?.parent === '' ? `dm-${shortId(id)}` : '';
+  }
+
+  /** false when the bridge is there already and not ours. */
+  async #checkInterfaces(spec: NetworkSpec, bridgeName: string): Promise<boolean> {
+    const clash = this.list().find((other) => bridgeName !== '' && other.bridgeName === bridgeName);
+    if (clash !== undefined) {
+      throw new EngineError(
+        'NETWORK_IN_USE',
+        `cannot create network (${bridgeName}): conflicts with network ${clash.id} (${clash.bridgeName}): networks have same bridge name`,
+      );
+    }
+    if (spec.configOnly) return true;
+    const links = await this.#state.kernel.network.links();
+    if (spec.driver === 'macvlan' || spec.driver === 'ipvlan') {
+      const { parent } = vlanOptions(spec.driver, spec.options, this.#state.mtu);
+      if (parent !== '' && !links.some(({ name }) => name === parent)) {
+        throw new EngineError('NETWORK_SPEC_INVALID', `parent interface ${parent} was not found on the host`);
+      }
+      return true;
+    }
+    return !links.some(({ name }) => name === bridgeName);
+  }
+
+  #checkSingleSubnets(texts: readonly string[], configs: Network['ipam']['configs']): void {
+    for (const family of [4, 6] as const) {
+      if (texts.filter((text) => parseCidr(text)?.subnet.family === family).length <= 1) continue;
+      for (const { subnet } of configs) this.#state.subnets.release(parseCidr(subnet)!.subnet);
+      throw new EngineError('ADDRESS_UNAVAILABLE', "bridge driver doesn't support multiple subnets");
+    }
+  }
+
+  #releaseSubnets(live: LiveNetwork): void {
+    for (const { subnet } of live.pools) this.#state.subnets.release(subnet);
+  }
+
+  #localPool(): Subnet {
+    return localIpv6Pool(resolveNetwork(this.#state.live, 'bridge').network.id);
+  }
+
+  #event(network: Network, action: 'create' | 'destroy', more: Record<string, string>): void {
+    publishNetworkEvent(this.#state.events, network, action, more);
+  }
+
+  #queue<T>(work: () => Promise<T>): Promise<T> {
+    const result = this.#tail.then(work);
+    this.#tail = result.catch(() => {});
+    return result;
+  }
+}
+
+export function publishNetworkEvent(
+  events: EventPublisher,
+  network: Network,
+  action: string,
+  more: Record<string, string>,
+): void {
+  events.publish({
+    type: 'network',
+    action,
+    actor: { id: network.id, attributes: { ...more, name: network.name, type: network.driver } },
+  });
+}
+
+/** Full ID, then name, then unique prefix of an ID. @throws NETWORK_NOT_FOUND, NETWORK_ID_AMBIGUOUS */
+export function resolveNetwork(networks: ReadonlyMap<string, LiveNetwork>, term: string): LiveNetwork {
+  const exact = networks.get(term);
+  if (exact !== undefined) return exact;
+  const all = [...networks.values()];
+  const named = all.find(({ network }) => network.name === term);
+  if (named !== undefined) return named;
+  const prefixed = term === '' ? [] : all.filter(({ network }) => network.id.startsWith(term));
+  if (prefixed.length === 1) return prefixed[0]!;
+  if (prefixed.length > 1) {
+    throw new EngineError(
+      'NETWORK_ID_AMBIGUOUS',
+      `network ${term} is ambiguous (${prefixed.length} matches found based on ID prefix)`,
+    );
+  }
+  throw new EngineError('NETWORK_NOT_FOUND', `network ${term} not found`);
+}
+
+function familiesOf(spec: NetworkSpec): Family[] {
+  return [...(spec.enableIpv4 ? ([4] as const) : []), ...(spec.enableIpv6 ? ([6] as const) : [])];
+}

@@ -1,0 +1,195 @@
+/** Builds the networks of this engine out of its records. Nothing of the kernel is touched before recover(). */
+import { readFile, mkdir } from 'node:fs/promises';
+
+import { formatTime, type Clock } from '../core/clock.ts';
+import { newId } from '../core/id.ts';
+import type { Logger } from '../core/log.ts';
+import type { EventPublisher } from '../event/port.ts';
+import type { Kernel } from '../kernel/port.ts';
+import type { Store } from '../store/port.ts';
+import { formatAddress, type Address } from './address.ts';
+import { Attachments } from './attachments.ts';
+import { Resolvers } from './dns/resolvers.ts';
+import { FileWriter } from './file-writer.ts';
+import { Firewall } from './firewall.ts';
+import { HostPorts, type BindPort } from './host-ports.ts';
+import { LiveNetwork } from './live-network.ts';
+import { MTU_DEFAULT } from './network-spec.ts';
+import { EngineNetworks, HOST_NAMESPACE, publishNetworkEvent, resolveNetwork } from './networks.ts';
+import type { Network, Networks } from './port.ts';
+import { Publisher } from './publisher.ts';
+import { decodeNetwork, decodeSandbox, type NetworkRecord } from './records.ts';
+import { tableName, type Protocol } from './ruleset.ts';
+import { DEFAULT_POOLS, defaultPool, Subnets } from './subnets.ts';
+
+export interface NetworksOptions {
+  readonly execRoot: string;
+  readonly kernel: Kernel;
+  readonly store: Store;
+  readonly events: EventPublisher;
+  readonly clock: Clock;
+  readonly logger: Logger;
+  /** The default bridge's interface; also names our nftables tables, so that several daemons can live on one host. */
+  readonly bridgeName?: string;
+  /** "172.30.0.1/16": the default bridge's address; "" takes the next free default pool. */
+  readonly bip?: string;
+  /** --fixed-cidr: where the default bridge's containers get their addresses. */
+  readonly fixedCidr?: string;
+  /** --default-address-pool base=…,size=… */
+  readonly defaultAddressPools?: readonly { readonly base: string; readonly size: number }[];
+  readonly mtu?: number;
+  /** --ip: where ports without an address are published. */
+  readonly hostBindingAddress?: string;
+  /** --ip-forward: net.ipv4.ip_forward is set to 1 at boot. */
+  readonly ipForward?: boolean;
+  /** --icc of the default bridge. */
+  readonly icc?: boolean;
+  /** --ip-masq of the default bridge. */
+  readonly ipMasquerade?: boolean;
+}
+
+/** What a host that cannot be asked has. Source: Documentation/networking/ip-sysctl.rst */
+const EPHEMERAL_DEFAULT = { first: 32_768, last: 60_999 };
+
+export async function openNetworks(options: NetworksOptions): Promise<Networks> {
+  const { kernel, store, events, clock, logger } = options;
+  const bridgeName = options.bridgeName ?? 'longshore0';
+  const mtu = options.mtu ?? MTU_DEFAULT;
+  const networks = store.collection<NetworkRecord>('networks', decodeNetwork);
+  const sandboxes = store.collection('network-sandboxes', decodeSandbox);
+  const [ephemeral] = await Promise.all([
+    ephemeralPorts(),
+    mkdir(`${options.execRoot}/netns`, { recursive: true, mode: 0o700 }),
+  ]);
+
+  const live = new Map<string, LiveNetwork>();
+  for (const [id, record] of networks.load()) live.set(id, new LiveNetwork(record, mtu));
+  for (const network of predefined(options, bridgeName, mtu)) {
+    const existing = [...live.values()].find((other) => other.network.name === network.name);
+    // What a user set by the daemon's options holds from the next start on; its ID and its subnet stay.
+    const record: NetworkRecord =
+      existing === undefined
+        ? { network, ownsBridge: true }
+        : {
+            network: {
+              ...network,
+              id: existing.network.id,
+              createdAt: existing.network.createdAt,
+              ipam: existing.network.ipam,
+            },
+            ownsBridge: true,
+          };
+    live.set(record.network.id, new LiveNetwork(record, mtu));
+    if (JSON.stringify(existing?.toRecord()) !== JSON.stringify(record))
+      networks.put(record.network.id, record, { durable: existing === undefined });
+  }
+
+  const firewall = new Firewall(kernel.nftables, tableName(bridgeName));
+  const publisher = new Publisher(new HostPorts(bindInHost(kernel), ephemeral), firewall, logger);
+  const files = new FileWriter({
+    nowMs: () => clock.nowMs(),
+    hostGateway: () => resolveNetwork(live, 'bridge').network.ipam.configs[0]?.gateway ?? '',
+  });
+  const resolvers = new Resolvers({
+    kernel,
+    clock,
+    logger,
+    byId: (id) => live.get(id),
+    sandbox: (containerId) => attachments.get(containerId),
+  });
+  const attachments: Attachments = new Attachments({
+    kernel,
+    execRoot: options.execRoot,
+    sandboxes,
+    publisher,
+    resolvers,
+    files,
+    logger,
+    resolve: (nameOrId) => resolveNetwork(live, nameOrId),
+    byId: (id) => live.get(id),
+    onEvent: (network, action, container) => publishNetworkEvent(events, network, action, { container }),
+  });
+  const pools = options.defaultAddressPools?.map(({ base, size }) => defaultPool(base, size)) ?? [];
+  return new EngineNetworks({
+    kernel,
+    events,
+    clock,
+    logger,
+    networks,
+    sandboxes,
+    live,
+    subnets: new Subnets(pools.length === 0 ? DEFAULT_POOLS : pools),
+    firewall,
+    attachments,
+    files,
+    mtu,
+    bip: options.bip ?? '',
+    fixedCidr: options.fixedCidr ?? '',
+    ipForward: options.ipForward ?? true,
+  });
+}
+
+/** bridge, host and none, as Docker shows them. */
+function predefined(options: NetworksOptions, bridgeName: string, mtu: number): Network[] {
+  const createdAt = formatTime(options.clock.wallNs());
+  const make = (name: string, driver: string, more: Partial<Network>): Network => ({
+    id: newId(),
+    name,
+    driver,
+    createdAt,
+    scope: 'local',
+    internal: false,
+    attachable: false,
+    ingress: false,
+    enableIpv4: true,
+    enableIpv6: false,
+    ipam: { driver: 'default', options: null, configs: [] },
+    options: {},
+    labels: {},
+    configOnly: false,
+    configFrom: '',
+    bridgeName: '',
+    ...more,
+  });
+  const bridgeOptions = {
+    'com.docker.network.bridge.default_bridge': 'true',
+    'com.docker.network.bridge.enable_icc': String(options.icc ?? true),
+    'com.docker.network.bridge.enable_ip_masquerade': String(options.ipMasquerade ?? true),
+    'com.docker.network.bridge.host_binding_ipv4': options.hostBindingAddress ?? '0.0.0.0',
+    'com.docker.network.bridge.name': bridgeName,
+    'com.docker.network.driver.mtu': String(mtu),
+  };
+  return [
+    make('bridge', 'bridge', { bridgeName, options: bridgeOptions }),
+    make('host', 'host', {}),
+    make('none', 'null', {}),
+  ];
+}
+
+function bindInHost(kernel: Kernel): BindPort {
+  return async (protocol: Protocol, address: Address, port: number) => {
+    // The kernel port makes no SCTP sockets: such a port is checked against containers alone.
+    if (protocol === 'sctp') return { close: async () => {} };
+    const { fd } = await kernel.network.bindSocket({
+      namespace: HOST_NAMESPACE,
+      type: protocol,
+      address: formatAddress(address),
+      port,
+    });
+    return { close: () => kernel.processes.closeDescriptor(fd) };
+  };
+}
+
+async function ephemeralPorts(): Promise<{ first: number; last: number }> {
+  try {
+    const [first, last] = (await readFile('/proc/sys/net/ipv4/ip_local_port_range', 'utf8'))
+      .trim()
+      .split(/\s+/)
+      .map(Number);
+    if (first !== undefined && last !== undefined && first > 0 && last >= first && last <= 65_535)
+      return { first, last };
+  } catch {
+    // An odd host; the kernel's own default stands.
+  }
+  return EPHEMERAL_DEFAULT;
+}

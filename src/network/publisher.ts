@@ -1,0 +1,159 @@
+/** Publishes the ports of containers: takes host ports, then lets the firewall redirect them. */
+import { EngineError } from '../core/engine-error.ts';
+import type { Logger } from '../core/log.ts';
+import { formatAddress, isUnspecified, parseAddress, type Address, type Family } from './address.ts';
+import type { Firewall } from './firewall.ts';
+import { hostPortText, type HostPorts, type PortLease } from './host-ports.ts';
+import type { GatewayMode } from './network-spec.ts';
+import { portWishes, type PortWish } from './port-spec.ts';
+import type { MappingRecord, SandboxRecord } from './records.ts';
+import type { PortMapping } from './ruleset.ts';
+
+export interface PublishTarget {
+  readonly addresses: readonly Address[];
+  readonly hostBinding: Address;
+  readonly gatewayMode: Readonly<Record<Family, GatewayMode>>;
+}
+
+/** Host ports that containers had in their last run, for this many of them. */
+const REMEMBERED_MAX = 4096;
+const ANY_V4: Address = { family: 4, value: 0n };
+const ANY_V6: Address = { family: 6, value: 0n };
+
+export class Publisher {
+  readonly #ports: HostPorts;
+  readonly #firewall: Firewall;
+  readonly #logger: Logger;
+  readonly #leases = new Map<string, PortLease[]>();
+  /** "containerId 80/tcp" → host port. */
+  readonly #remembered = new Map<string, number>();
+
+  constructor(ports: HostPorts, firewall: Firewall, logger: Logger) {
+    this.#ports = ports;
+    this.#firewall = firewall;
+    this.#logger = logger;
+  }
+
+  /** All or nothing. @throws PORT_IN_USE */
+  async publish(sandbox: SandboxRecord, target: PublishTarget): Promise<readonly MappingRecord[]> {
+    const { containerId } = sandbox;
+    const wishes = portWishes(sandbox.portBindings, sandbox.exposedPorts, sandbox.publishAllPorts);
+    if (wishes.length === 0) return [];
+    const leases: PortLease[] = [];
+    this.#leases.set(containerId, leases);
+    try {
+      const mappings: PortMapping[] = [];
+      for (const wish of wishes) mappings.push(...(await this.#take(containerId, wish, target, leases)));
+      await this.#firewall.setMappings(containerId, mappings);
+      return mappings.map(toRecord);
+    } catch (error) {
+      await this.withdraw(containerId);
+      throw error;
+    }
+  }
+
+  /** Idempotent. The rules go before the ports, or another could get a port that still leads here. */
+  async withdraw(containerId: string): Promise<void> {
+    const leases = this.#leases.get(containerId);
+    this.#leases.delete(containerId);
+    try {
+      await this.#firewall.setMappings(containerId, []);
+    } finally {
+      await Promise.all((leases ?? []).map((lease) => lease.release()));
+    }
+  }
+
+  /** After a daemon restart. The rules are loaded with all others; here the sockets are taken again. */
+  async adopt(containerId: string, mappings: readonly MappingRecord[]): Promise<void> {
+    if (mappings.length === 0) return;
+    const leases: PortLease[] = [];
+    this.#leases.set(containerId, leases);
+    for (const record of mappings) {
+      const mapping = fromRecord(record);
+      if (!mapping.nat) continue;
+      const { lease, failure } = await this.#ports.adopt(mapping.protocol, mapping.hostAddress, mapping.hostPort);
+      leases.push(lease);
+      if (failure !== null) {
+        const port = hostPortText(mapping.hostAddress, mapping.hostPort);
+        this.#logger.warn(
+          { containerId, port, err: failure },
+          'a published port is also used by another program; the container keeps it',
+        );
+      }
+    }
+  }
+
+  async #take(containerId: string, wish: PortWish, target: PublishTarget, leases: PortLease[]): Promise<PortMapping[]> {
+    const wanted = wish.addresses.flatMap((address) => hostAddresses(address, target));
+    const open = wanted.filter(({ nat }) => !nat);
+    const bound = wanted.filter(({ nat }) => nat);
+    const { protocol, port: containerPort } = wish.container;
+    let hostPort = 0;
+    if (bound.length > 0) {
+      const remember = `${containerId} ${wish.key}`;
+      const lease = await this.#ports.reserve({
+        protocol,
+        addresses: bound.map(({ host }) => host),
+        range: wish.range,
+        preferred: this.#remembered.get(remember) ?? null,
+        target: hostPortText(bound[0]!.container, containerPort),
+      });
+      leases.push(lease);
+      hostPort = lease.port;
+      if (wish.range === null) this.#remember(remember, hostPort);
+    }
+    return [...bound, ...open].map(({ host, container, nat }) => ({
+      protocol,
+      hostAddress: host,
+      hostPort: nat ? hostPort : 0,
+      containerAddress: container,
+      containerPort,
+      nat,
+    }));
+  }
+
+  #remember(key: string, port: number): void {
+    this.#remembered.delete(key);
+    this.#remembered.set(key, port);
+    if (this.#remembered.size > REMEMBERED_MAX) this.#remembered.delete(this.#remembered.keys().next().value!);
+  }
+}
+
+/** Which of the host's addresses one binding means, and which of the container's they lead to. */
+function hostAddresses(
+  address: Address | null,
+  target: PublishTarget,
+): { host: Address; container: Address; nat: boolean }[] {
+  return target.addresses.flatMap((container) => {
+    const any = container.family === 4 ? ANY_V4 : ANY_V6;
+    // Without an address: the network's default one; and IPv6 too when that is any address.
+    const implied =
+      container.family === target.hostBinding.family
+        ? target.hostBinding
+        : isUnspecified(target.hostBinding)
+          ? any
+          : null;
+    const host = address ?? implied;
+    if (host === null || host.family !== container.family) return [];
+    const mode = target.gatewayMode[container.family];
+    if (mode === 'isolated') return [];
+    const nat = mode !== 'routed';
+    return [{ host: nat ? host : any, container, nat }];
+  });
+}
+
+export function toRecord(mapping: PortMapping): MappingRecord {
+  return {
+    ...mapping,
+    hostAddress: formatAddress(mapping.hostAddress),
+    containerAddress: formatAddress(mapping.containerAddress),
+  };
+}
+
+export function fromRecord(record: MappingRecord): PortMapping {
+  const hostAddress = parseAddress(record.hostAddress);
+  const containerAddress = parseAddress(record.containerAddress);
+  if (hostAddress === null || containerAddress === null)
+    throw new EngineError('STORE_FAILED', `a port mapping cannot be read: ${JSON.stringify(record)}`);
+  return { ...record, hostAddress, containerAddress };
+}

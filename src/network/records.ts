@@ -1,0 +1,81 @@
+/** What network/ keeps in the store, and the checks of what is read from it. */
+import type { PortBinding } from '../core/container-spec.ts';
+import type { DnsWishes, Upstream } from './container-files.ts';
+import type { EndpointState, Network } from './port.ts';
+import type { Protocol } from './ruleset.ts';
+
+export interface NetworkRecord {
+  readonly network: Network;
+  readonly ownsBridge: boolean;
+}
+
+/** One container's place on one network. Written before the kernel is touched, so that a crash leaves nothing unknown. */
+export interface EndpointRecord {
+  readonly networkName: string;
+  /** The host's end of the pair; "" where there is none. */
+  readonly hostInterface: string;
+  readonly state: EndpointState;
+}
+
+/** A published port as recorded (addresses as text). */
+export interface MappingRecord {
+  readonly protocol: Protocol;
+  readonly hostAddress: string;
+  readonly hostPort: number;
+  readonly containerAddress: string;
+  readonly containerPort: number;
+  readonly nat: boolean;
+}
+
+/** The network side of one run of a container. */
+export interface SandboxRecord {
+  readonly containerId: string;
+  readonly containerName: string;
+  readonly kind: 'own' | 'host' | 'none' | 'shared';
+  readonly namespacePath: string | null;
+  readonly filesDir: string;
+  readonly hostname: string;
+  readonly domainname: string;
+  readonly dns: DnsWishes;
+  readonly extraHosts: readonly string[];
+  readonly links: readonly { readonly containerId: string; readonly aliases: readonly string[] }[];
+  readonly exposedPorts: readonly string[];
+  readonly portBindings: Readonly<Record<string, readonly PortBinding[]>>;
+  readonly publishAllPorts: boolean;
+  /** In the order of their interfaces. */
+  readonly endpoints: readonly EndpointRecord[];
+  readonly mappings: readonly MappingRecord[];
+  /** Where the resolver listens in the namespace; 0: there is none. */
+  readonly resolverPort: number;
+  readonly upstreams: readonly Upstream[];
+}
+
+export function decodeNetwork(value: unknown): NetworkRecord {
+  const record = object(value);
+  const network = object(record['network']);
+  text(network, 'id');
+  text(network, 'name');
+  text(network, 'driver');
+  object(network['options']);
+  if (!Array.isArray(object(network['ipam'])['configs'])) throw new Error('ipam.configs is not a list');
+  return value as NetworkRecord;
+}
+
+export function decodeSandbox(value: unknown): SandboxRecord {
+  const record = object(value);
+  for (const key of ['containerId', 'containerName', 'kind', 'filesDir']) text(record, key);
+  for (const key of ['endpoints', 'mappings', 'upstreams', 'links']) {
+    if (!Array.isArray(record[key])) throw new Error(`${key} is not a list`);
+  }
+  for (const endpoint of record['endpoints'] as unknown[]) text(object(object(endpoint)['state']), 'networkId');
+  return value as SandboxRecord;
+}
+
+function object(value: unknown): Record<string, unknown> {
+  if (typeof value !== 'object' || value === null || Array.isArray(value)) throw new Error('not an object');
+  return value as Record<string, unknown>;
+}
+
+function text(record: Record<string, unknown>, key: string): void {
+  if (typeof record[key] !== 'string') throw new Error(`${key} is not a text`);
+}
