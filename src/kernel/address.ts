@@ -67,7 +67,7 @@ function parseIpv6(address: string): Buffer {
     part === '' ? [] : part.split(':').map((word) => Number.parseInt(word, 16));
   const before = words(head);
   const after = tail === undefined ? [] : words(tail);
-  const all = [...before, ...new Array<number>(8 - before.length - after.length).fill(0), ...after];
+  const all = [...before, ...Array.from({ length: 8 - before.length - after.length }, () => 0), ...after];
   const bytes = Buffer.alloc(16);
   all.forEach((word, index) => bytes.writeUInt16BE(word, index * 2));
   return bytes;

@@ -188,7 +188,7 @@ export function links(): Omit<Link, 'mac'>[] {
   return host()
     .dump(dumpLinks())
     .map(parseLink)
-    .map(({ mac: _, ...link }) => link);
+    .map(({ index, name, kind, master, mtu }) => ({ index, name, kind, master, mtu }));
 }
 
 export function addresses(): (InterfaceAddress & { readonly index: number })[] {

@@ -53,6 +53,7 @@ export class NetlinkSocket implements Disposable {
 
   /** All in one send; the kernel runs them in order, also those after one that failed. */
   exchange(requests: readonly Request[]): Reply[] {
+    if (requests.length === 0) return []; // the kernel takes an empty send for a mistake
     const { first, data } = this.#encode(requests);
     check(native.send(this.#fd, data, data.length, 0), 'send', () => describe(requests));
     return this.#collect(requests, first);

@@ -138,7 +138,7 @@ export function forget(token: number): void {
 }
 
 export function forgetAll(): void {
-  for (const watch of [...watches.values()]) watch.finish(false);
+  for (const watch of watches.values()) watch.finish(false);
 }
 
 /** Owns `fd`: closes it once it is readable, or when the returned function is called. */
