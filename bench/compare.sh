@@ -39,7 +39,7 @@ command_of() { # NAME DIRECTORY
 set_up() {
   mkdir -p "$1/data" "$1/exec"
   echo '{}' >"$1/none.json" # so that no engine reads the machine's own settings
-  printf '[containers]\ndefault_ulimits = ["nofile=1024:1024"]\n' >"$1/containers.conf" # podman's own default needs CAP_SYS_RESOURCE
+  printf '[containers]\ndefault_ulimits = ["nofile=1024:1024", "nproc=1024:1024"]\n' >"$1/containers.conf" # podman's own default needs CAP_SYS_RESOURCE
 }
 
 arguments=
