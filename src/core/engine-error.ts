@@ -29,6 +29,7 @@ export const ERROR_KINDS = {
   CONTAINER_NAME_INVALID: 'invalid',
   CONTAINER_NAME_TAKEN: 'conflict',
   CONTAINER_SPEC_INVALID: 'invalid',
+  CONTAINER_SPEC_CONFLICT: 'conflict', // an update that does not go with what the container has
   CONTAINER_NOT_RUNNING: 'conflict',
   CONTAINER_RUNNING: 'conflict',
   CONTAINER_PAUSED: 'conflict',
@@ -67,6 +68,7 @@ export const ERROR_KINDS = {
   NETWORK_SPEC_INVALID: 'invalid',
   NETWORK_DRIVER_UNKNOWN: 'not-found',
   ENDPOINT_CONFLICT: 'forbidden',
+  ENDPOINT_NOT_CONNECTED: 'internal', // a wrong request, but 500 is what Docker answers
   ADDRESS_UNAVAILABLE: 'forbidden',
   PORT_IN_USE: 'internal',
 
