@@ -12,24 +12,59 @@ export interface Images {
   list(): readonly Image[];
   tag(nameOrId: string, reference: string): Promise<void>;
   /** In Docker's order; `force` as Docker's. `inUse` names a container of the image: {id, running}. */
-  remove(nameOrId: string, options: { readonly force: boolean; readonly prune: boolean; readonly platforms?: readonly Platform[] },
-    inUse: (imageId: Digest) => { readonly containerId: string; readonly running: boolean } | null): Promise<readonly RemovedImage[]>;
+  remove(
+    nameOrId: string,
+    options: { readonly force: boolean; readonly prune: boolean; readonly platforms?: readonly Platform[] },
+    inUse: (imageId: Digest) => { readonly containerId: string; readonly running: boolean } | null,
+  ): Promise<readonly RemovedImage[]>;
   history(nameOrId: string): readonly HistoryEntry[];
   /**
    * A new image with the layers of `parentId` ("" for none: FROM scratch) and another config: a build step that changes
    * no file. It adds an empty-layer line to the history.
    */
-  derive(parentId: Digest | '', options: { readonly config: ImageConfig; readonly author: string; readonly createdBy: string; readonly platform: Platform | null }): Promise<Image>;
+  derive(
+    parentId: Digest,
+    options: {
+      readonly config: ImageConfig;
+      readonly author: string;
+      readonly createdBy: string;
+      readonly platform: Platform | null;
+    },
+  ): Promise<Image>;
 
   /** A tar stream (plain, gzip, zstd, bzip2, xz where the host can) becomes a one-layer image. */
-  importTar(options: { readonly source: AsyncIterable<Uint8Array>; readonly reference: string | null; readonly message: string; readonly changes: readonly string[]; readonly platform: Platform | null }): Promise<Image>;
+  importTar(options: {
+    readonly source: AsyncIterable<Uint8Array>;
+    readonly reference: string | null;
+    readonly message: string;
+    readonly changes: readonly string[];
+    readonly platform: Platform | null;
+  }): Promise<Image>;
   /** docker-archive or OCI layout. Yields progress; the last one says what was loaded. */
-  load(source: AsyncIterable<Uint8Array>, options: { readonly quiet: boolean; readonly platform: Platform | null }): AsyncIterable<Progress>;
+  load(
+    source: AsyncIterable<Uint8Array>,
+    options: { readonly quiet: boolean; readonly platform: Platform | null },
+  ): AsyncIterable<Progress>;
   /** A docker-archive that is an OCI layout too, as docker save writes since 25. */
   save(names: readonly string[], options: { readonly platform: Platform | null }): AsyncIterable<Uint8Array>;
-  pull(options: { readonly reference: string; readonly allTags: boolean; readonly platform: Platform | null; readonly auth: RegistryAuth | null; readonly signal: AbortSignal }): AsyncIterable<Progress>;
-  push(options: { readonly reference: string; readonly allTags: boolean; readonly platform: Platform | null; readonly auth: RegistryAuth | null; readonly signal: AbortSignal }): AsyncIterable<Progress>;
-  prune(options: { readonly matches: (image: Image) => boolean; readonly danglingOnly: boolean }, inUse: (imageId: Digest) => { readonly containerId: string; readonly running: boolean } | null): Promise<{ readonly removed: readonly RemovedImage[]; readonly reclaimedBytes: number }>;
+  pull(options: {
+    readonly reference: string;
+    readonly allTags: boolean;
+    readonly platform: Platform | null;
+    readonly auth: RegistryAuth | null;
+    readonly signal: AbortSignal;
+  }): AsyncIterable<Progress>;
+  push(options: {
+    readonly reference: string;
+    readonly allTags: boolean;
+    readonly platform: Platform | null;
+    readonly auth: RegistryAuth | null;
+    readonly signal: AbortSignal;
+  }): AsyncIterable<Progress>;
+  prune(
+    options: { readonly matches: (image: Image) => boolean; readonly danglingOnly: boolean },
+    inUse: (imageId: Digest) => { readonly containerId: string; readonly running: boolean } | null,
+  ): Promise<{ readonly removed: readonly RemovedImage[]; readonly reclaimedBytes: number }>;
   diskUsage(): Promise<{ readonly layersBytes: number; readonly sharedBytesById: ReadonlyMap<Digest, number> }>;
 
   readonly snapshots: Snapshots;
@@ -49,13 +84,30 @@ export interface Snapshots {
   /** Bytes in the writable top; and of the whole rootfs. */
   sizes(containerId: string): Promise<{ readonly writableBytes: number; readonly rootBytes: number }>;
   /** What changed against the image; paths absolute in the container, sorted. */
-  changes(containerId: string): Promise<readonly { readonly path: string; readonly kind: 'modified' | 'added' | 'deleted' }[]>;
+  changes(
+    containerId: string,
+  ): Promise<readonly { readonly path: string; readonly kind: 'modified' | 'added' | 'deleted' }[]>;
   /** The writable top becomes a layer of a new image. */
-  commit(containerId: string, options: { readonly config: ImageConfig; readonly reference: string | null; readonly author: string; readonly message: string; readonly createdBy: string; readonly parentId: Digest }): Promise<Image>;
+  commit(
+    containerId: string,
+    options: {
+      readonly config: ImageConfig;
+      readonly reference: string | null;
+      readonly author: string;
+      readonly message: string;
+      readonly createdBy: string;
+      readonly parentId: Digest;
+    },
+  ): Promise<Image>;
   /** After a crash: forgets what belongs to no container of `known`. */
   sweep(known: ReadonlySet<string>): Promise<void>;
   /** Overlay directories, for inspect's GraphDriver.Data. */
-  describe(containerId: string): { readonly lowerDir: string; readonly upperDir: string; readonly workDir: string; readonly mergedDir: string };
+  describe(containerId: string): {
+    readonly lowerDir: string;
+    readonly upperDir: string;
+    readonly workDir: string;
+    readonly mergedDir: string;
+  };
 }
 
 /** Files in and out of a directory tree as a container sees it: safe against every link and archive. */
@@ -64,7 +116,12 @@ export interface TreeArchive {
   /** A tar of `path` whose first entry is its base name, as `docker cp` expects. */
   read(root: string, path: string): Promise<{ readonly stat: PathStat; readonly tar: AsyncIterable<Uint8Array> }>;
   /** Unpacks into the directory `path`. */
-  write(root: string, path: string, tar: AsyncIterable<Uint8Array>, options: { readonly noOverwriteDirNonDir: boolean; readonly copyUidGid: boolean }): Promise<void>;
+  write(
+    root: string,
+    path: string,
+    tar: AsyncIterable<Uint8Array>,
+    options: { readonly noOverwriteDirNonDir: boolean; readonly copyUidGid: boolean },
+  ): Promise<void>;
   /** The whole tree, for export. */
   export(root: string): AsyncIterable<Uint8Array>;
 }
@@ -84,7 +141,8 @@ export interface Image {
   readonly tags: readonly string[];
   /** "busybox@sha256:…" */
   readonly digests: readonly string[];
-  readonly parentId: Digest | '';
+  /** "" for none. */
+  readonly parentId: Digest;
   /** "" when the config does not say. */
   readonly createdAt: string;
   readonly taggedAt: string;
@@ -102,7 +160,7 @@ export interface Image {
   /** Docker version that made it, as the config says. */
   readonly dockerVersion: string;
   /** Manifest descriptor when it came from or went to a registry or OCI layout. */
-  readonly manifestDigest: Digest | '';
+  readonly manifestDigest: Digest;
 }
 
 /** The image config's "config" object. */
@@ -150,7 +208,13 @@ export interface RegistryAuth {
 
 /** One line of Docker's progress stream, before api/wire spells it. */
 export type Progress =
-  | { readonly kind: 'status'; readonly id?: string; readonly text: string; readonly current?: number; readonly total?: number }
+  | {
+      readonly kind: 'status';
+      readonly id?: string;
+      readonly text: string;
+      readonly current?: number;
+      readonly total?: number;
+    }
   | { readonly kind: 'stream'; readonly text: string }
   | { readonly kind: 'aux'; readonly value: object }
   | { readonly kind: 'error'; readonly message: string; readonly code?: number };

@@ -1,0 +1,145 @@
+/** The images of the engine: opens the stores under DATA_ROOT and joins what the other files of this room do. */
+import { join } from 'node:path';
+
+import type { Clock } from '../core/clock.ts';
+import { EngineError } from '../core/engine-error.ts';
+import type { Logger } from '../core/log.ts';
+import type { EventPublisher } from '../event/port.ts';
+import type { Kernel } from '../kernel/port.ts';
+import type { Store } from '../store/port.ts';
+
+import { BlobStore } from './blob-store.ts';
+import { ImageStores } from './image-stores.ts';
+import { ImageTable } from './image-table.ts';
+import { commitTop, deriveImage, importTar } from './import-image.ts';
+import { historyOf } from './image-history.ts';
+import { pruneImages, removeImage } from './remove-image.ts';
+import { LayerStore } from './layer-store.ts';
+import { matchesPlatform } from './platform.ts';
+import type { Digest, HistoryEntry, Image, Images, Platform, Progress, Snapshots } from './port.ts';
+import { parseReference, withDefaultTag } from './reference.ts';
+import { SnapshotStore } from './snapshots.ts';
+
+export interface ImagesOptions {
+  readonly dataRoot: string;
+  readonly kernel: Kernel;
+  readonly store: Store;
+  readonly events: EventPublisher;
+  readonly clock: Clock;
+  readonly logger: Logger;
+  /** What "docker_version" says in configs made here. */
+  readonly dockerVersion?: string;
+}
+
+/** Reads records only; left-overs of a crash are removed before it resolves, off the main loop. */
+export async function openImages(options: ImagesOptions): Promise<Images> {
+  const { dataRoot, kernel, store, logger } = options;
+  const [blobs, layers] = await Promise.all([
+    BlobStore.open(join(dataRoot, 'image', 'blobs')),
+    LayerStore.open({ directory: join(dataRoot, 'layer'), files: kernel.files, store, logger }),
+  ]);
+  const table = new ImageTable(store);
+  const stores = new ImageStores({ ...options, dockerVersion: options.dockerVersion ?? '', blobs, table, layers });
+  const snapshots = await SnapshotStore.open({
+    directory: join(dataRoot, 'snapshot'),
+    kernel,
+    layers,
+    images: table,
+    store,
+    logger,
+    commitLayer: (commit) => commitTop(stores, commit),
+  });
+  stores.attach(snapshots);
+  await layers.sweep();
+  return new EngineImages(stores, snapshots);
+}
+
+class EngineImages implements Images {
+  readonly snapshots: Snapshots;
+  readonly #stores: ImageStores;
+
+  constructor(stores: ImageStores, snapshots: SnapshotStore) {
+    this.#stores = stores;
+    this.snapshots = snapshots;
+  }
+
+  resolve(nameOrId: string, platform?: Platform): Image {
+    const record = this.#stores.table.find(nameOrId);
+    if (platform !== undefined && !matchesPlatform(record.file, platform)) {
+      throw new EngineError(
+        'IMAGE_NOT_FOUND',
+        `image with reference ${nameOrId} was found but does not match the specified platform: wanted ${show(platform)}, actual: ${show(record.file)}`,
+      );
+    }
+    return this.#stores.image(record);
+  }
+
+  list(): readonly Image[] {
+    return this.#stores.table.list();
+  }
+
+  async tag(nameOrId: string, text: string): Promise<void> {
+    const record = this.#stores.table.find(nameOrId);
+    const reference = withDefaultTag(parseReference(text));
+    if (reference.digest !== '')
+      throw new EngineError('IMAGE_REFERENCE_INVALID', 'refusing to create a tag with a digest reference');
+    this.#stores.tag(reference, record.id);
+  }
+
+  async remove(...[nameOrId, options, inUse]: Parameters<Images['remove']>): ReturnType<Images['remove']> {
+    return await removeImage(this.#stores, nameOrId, options, inUse);
+  }
+
+  history(nameOrId: string): readonly HistoryEntry[] {
+    return historyOf(this.#stores, this.#stores.table.find(nameOrId));
+  }
+
+  async derive(...[parentId, options]: Parameters<Images['derive']>): Promise<Image> {
+    return await deriveImage(this.#stores, parentId, options);
+  }
+
+  async importTar(options: Parameters<Images['importTar']>[0]): Promise<Image> {
+    return await importTar(this.#stores, options);
+  }
+
+  load(): AsyncIterable<Progress> {
+    throw new EngineError('FEATURE_UNSUPPORTED', 'load is not supported yet');
+  }
+
+  save(): AsyncIterable<Uint8Array> {
+    throw new EngineError('FEATURE_UNSUPPORTED', 'save is not supported yet');
+  }
+
+  pull(): AsyncIterable<Progress> {
+    throw new EngineError('FEATURE_UNSUPPORTED', 'pull is not supported yet');
+  }
+
+  push(): AsyncIterable<Progress> {
+    throw new EngineError('FEATURE_UNSUPPORTED', 'push is not supported yet');
+  }
+
+  async prune(...[options, inUse]: Parameters<Images['prune']>): ReturnType<Images['prune']> {
+    return await pruneImages(this.#stores, options, inUse);
+  }
+
+  async diskUsage(): Promise<{ readonly layersBytes: number; readonly sharedBytesById: ReadonlyMap<Digest, number> }> {
+    const { layers, table } = this.#stores;
+    let layersBytes = 0;
+    for (const layer of layers.all()) layersBytes += layer.sizeBytes;
+    const users = new Map<Digest, number>();
+    for (const record of table.records()) for (const id of record.chainIds) users.set(id, (users.get(id) ?? 0) + 1);
+    const sharedBytesById = new Map<Digest, number>();
+    for (const record of table.records()) {
+      const shared = record.chainIds.filter((id) => (users.get(id) ?? 0) > 1);
+      sharedBytesById.set(
+        record.id,
+        shared.reduce((sum, id) => sum + (layers.get(id)?.sizeBytes ?? 0), 0),
+      );
+    }
+    return { layersBytes, sharedBytesById };
+  }
+}
+
+function show({ os, architecture, variant }: Platform): string {
+  return `${os}/${architecture}${variant === '' ? '' : `/${variant}`}`;
+}

@@ -1,0 +1,136 @@
+/**
+ * A layer is kept unpacked only. Its recipe is every byte of its tar that is not the content of a file, with the
+ * names of the files in between: the tar comes out of both again, byte for byte (the idea of tar-split, which
+ * dockerd uses). File: records, compressed with zstd.
+ *
+ *     "R" u32 length, bytes             to be copied
+ *     "F" u32 length, name, u64 size    the content of the unpacked file `name`
+ */
+import { createReadStream, createWriteStream } from 'node:fs';
+import { open } from 'node:fs/promises';
+import { join } from 'node:path';
+import { finished, pipeline } from 'node:stream/promises';
+import { constants, createZstdCompress, createZstdDecompress, type ZstdCompress } from 'node:zlib';
+
+import { EngineError } from '../core/engine-error.ts';
+
+import { ByteSource } from './byte-source.ts';
+
+const RAW = 0x52;
+const FILE = 0x46;
+const PENDING_BYTES_MAX = 128 * 1024;
+const READ_BYTES = 256 * 1024;
+
+export class RecipeWriter {
+  readonly #output: ZstdCompress;
+  readonly #done: Promise<void>;
+  #pending: Buffer[] = [];
+  #pendingBytes = 0;
+
+  constructor(path: string) {
+    this.#output = createZstdCompress({ params: { [constants.ZSTD_c_compressionLevel]: 1 } });
+    this.#done = pipeline(this.#output, createWriteStream(path, { flags: 'wx', mode: 0o600 }));
+    this.#done.catch(() => {}); // told by finish() and by failing writes
+  }
+
+  /** The bytes must not change afterwards. A promise asks the caller to wait. */
+  raw(bytes: Buffer): Promise<void> | void {
+    this.#pending.push(bytes);
+    this.#pendingBytes += bytes.length;
+    if (this.#pendingBytes >= PENDING_BYTES_MAX) return this.#flush();
+  }
+
+  file(name: string, sizeBytes: number): Promise<void> | void {
+    const wait = this.#flush();
+    const nameBytes = Buffer.from(name);
+    const record = Buffer.alloc(5 + nameBytes.length + 8);
+    record[0] = FILE;
+    record.writeUInt32LE(nameBytes.length, 1);
+    nameBytes.copy(record, 5);
+    record.writeBigUInt64LE(BigInt(sizeBytes), 5 + nameBytes.length);
+    this.#output.write(record);
+    return wait;
+  }
+
+  async finish(): Promise<void> {
+    await this.#flush();
+    this.#output.end();
+    await this.#done;
+  }
+
+  async abandon(): Promise<void> {
+    this.#output.destroy();
+    await this.#done.catch(() => {});
+  }
+
+  #flush(): Promise<void> | void {
+    if (this.#pendingBytes === 0) return;
+    const head = Buffer.alloc(5);
+    head[0] = RAW;
+    head.writeUInt32LE(this.#pendingBytes, 1);
+    const bytes = Buffer.concat([head, ...this.#pending]);
+    this.#pending = [];
+    this.#pendingBytes = 0;
+    if (this.#output.write(bytes)) return;
+    return this.#drained();
+  }
+
+  async #drained(): Promise<void> {
+    if (this.#output.destroyed) return await this.#done;
+    const drained = new Promise<void>((resolve) => this.#output.once('drain', resolve));
+    await Promise.race([drained, this.#done]);
+  }
+}
+
+/** The tar again. @throws IMAGE_CORRUPT when recipe and files do not fit; compare the digest to be sure of the content */
+export async function* replay(recipePath: string, root: string): AsyncGenerator<Buffer> {
+  const input = createReadStream(recipePath);
+  const records = createZstdDecompress();
+  const piped = pipeline(input, records, { end: true });
+  piped.catch(() => {}); // reading `records` fails with the same error
+  const source = new ByteSource(records as AsyncIterable<Uint8Array>);
+  try {
+    for (;;) {
+      const head = await source.take(5);
+      if (head.length === 0) return;
+      if (head.length < 5) throw damaged(recipePath);
+      const length = head.readUInt32LE(1);
+      if (head[0] === RAW) {
+        for (let left = length; left > 0;) {
+          const part = await source.some(left);
+          if (part === null) throw damaged(recipePath);
+          left -= part.length;
+          yield part;
+        }
+      } else if (head[0] === FILE) {
+        const name = (await source.take(length)).toString();
+        const size = await source.take(8);
+        if (size.length < 8) throw damaged(recipePath);
+        yield* fileContent(join(root, name), Number(size.readBigUInt64LE()));
+      } else throw damaged(recipePath);
+    }
+  } finally {
+    input.destroy();
+    records.destroy();
+    await finished(records, { error: false }).catch(() => {});
+  }
+}
+
+async function* fileContent(path: string, sizeBytes: number): AsyncGenerator<Buffer> {
+  const file = await open(path, 'r');
+  try {
+    for (let left = sizeBytes; left > 0;) {
+      const buffer = Buffer.allocUnsafe(Math.min(READ_BYTES, left));
+      const { bytesRead } = await file.read(buffer, 0, buffer.length, null);
+      if (bytesRead === 0) throw damaged(path);
+      left -= bytesRead;
+      yield buffer.subarray(0, bytesRead);
+    }
+  } finally {
+    await file.close();
+  }
+}
+
+function damaged(path: string): EngineError {
+  return new EngineError('IMAGE_CORRUPT', `${path} is damaged`);
+}

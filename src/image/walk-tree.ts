@@ -1,0 +1,99 @@
+/**
+ * Goes through a directory tree that a hostile process may be changing at the same time. Every directory is opened
+ * without following links and read through its descriptor (/proc/self/fd/N), so that no renamed directory or
+ * planted link can lead the walk out of the tree.
+ */
+import { constants, type BigIntStats } from 'node:fs';
+import { lstat, open, readdir, type FileHandle } from 'node:fs/promises';
+
+import { EngineError } from '../core/engine-error.ts';
+
+export interface TreeEntry {
+  /** Below the root of the walk: "a/b". */
+  readonly path: string;
+  /** Where to reach it while the walk stands on it; its last component is not to be followed. */
+  readonly at: string;
+  readonly stat: BigIntStats;
+}
+
+const STATS_AT_ONCE = 64;
+const { O_RDONLY, O_DIRECTORY, O_NOFOLLOW } = constants;
+
+/** Parents before children, names in order. What vanishes meanwhile is left out. */
+export async function* walkTree(root: string): AsyncGenerator<TreeEntry> {
+  const directory = await open(root, O_RDONLY | O_DIRECTORY);
+  try {
+    yield* walkDirectory(directory, '');
+  } finally {
+    await directory.close();
+  }
+}
+
+/** The entries of one directory, in order. */
+export async function* readEntries(
+  directory: FileHandle,
+): AsyncGenerator<{ readonly name: string; readonly at: string; readonly stat: BigIntStats }> {
+  const base = `/proc/self/fd/${directory.fd}`;
+  const names = (await readdir(base, { encoding: 'buffer' })).map(decodeName).toSorted(byBytes);
+  for (let from = 0; from < names.length; from += STATS_AT_ONCE) {
+    const slice = names.slice(from, from + STATS_AT_ONCE);
+    const stats = await Promise.all(slice.map((name) => statOrNull(`${base}/${name}`)));
+    for (const [i, stat] of stats.entries()) {
+      if (stat !== null) yield { name: slice[i]!, at: `${base}/${slice[i]!}`, stat };
+    }
+  }
+}
+
+/** null when it is no directory any more. */
+export async function openDirectory(at: string): Promise<FileHandle | null> {
+  try {
+    return await open(at, O_RDONLY | O_DIRECTORY | O_NOFOLLOW);
+  } catch (error) {
+    if (isGone(error)) return null;
+    throw error;
+  }
+}
+
+async function* walkDirectory(directory: FileHandle, prefix: string): AsyncGenerator<TreeEntry> {
+  for await (const { name, at, stat } of readEntries(directory)) {
+    const path = prefix + name;
+    yield { path, at, stat };
+    if (!stat.isDirectory()) continue;
+    const child = await openDirectory(at);
+    if (child === null) continue;
+    try {
+      yield* walkDirectory(child, `${path}/`);
+    } finally {
+      await child.close();
+    }
+  }
+}
+
+async function statOrNull(path: string): Promise<BigIntStats | null> {
+  try {
+    return await lstat(path, { bigint: true });
+  } catch (error) {
+    if (isGone(error)) return null;
+    throw error;
+  }
+}
+
+export function isGone(error: unknown): boolean {
+  return error instanceof Error && 'code' in error && ['ENOENT', 'ENOTDIR', 'ELOOP'].includes(String(error.code));
+}
+
+/** A name that is not UTF-8 would come back as another one. */
+function decodeName(bytes: Buffer): string {
+  const name = bytes.toString();
+  if (!Buffer.from(name).equals(bytes)) {
+    throw new EngineError(
+      'IMAGE_ARCHIVE_INVALID',
+      `file name ${JSON.stringify(bytes.toString('latin1'))} is not valid UTF-8`,
+    );
+  }
+  return name;
+}
+
+function byBytes(a: string, b: string): number {
+  return a < b ? -1 : a > b ? 1 : 0;
+}
