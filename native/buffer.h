@@ -23,7 +23,7 @@ struct buffer {
 
 static inline uint8_t *buffer_bytes(const struct buffer *b)
 {
-	return b->data + b->start;
+	return b->data ? b->data + b->start : NULL;
 }
 
 static inline void buffer_free(struct buffer *b)

@@ -978,7 +978,10 @@ static void task_exited(struct task *t, int status, struct timespec at)
 	t->phase = TASK_EXITED;
 	t->signal = WIFSIGNALED(status) ? WTERMSIG(status) : 0;
 	t->code = status_code(status);
-	t->exited_at = at;
+	/* an end that was reaped before the runtime reported the start must not lie before it */
+	bool early = at.tv_sec < t->started_at.tv_sec ||
+		     (at.tv_sec == t->started_at.tv_sec && at.tv_nsec < t->started_at.tv_nsec);
+	t->exited_at = early ? t->started_at : at;
 	t->exited_ms = now_ms();
 	t->hung_up = false;
 	task_watch(t);

@@ -37,7 +37,7 @@ const processes: Pick<Processes, 'spawn' | 'socketPair' | 'closeDescriptor' | 'r
     const child = spawn(path, argv.slice(1), {
       argv0: argv[0]!,
       detached: true,
-      env: Object.fromEntries(env.map((pair) => pair.split('=', 2) as [string, string])),
+      env: Object.fromEntries(env.map((pair) => [pair.slice(0, pair.indexOf('=')), pair.slice(pair.indexOf('=') + 1)])),
       stdio: ['ignore', 'ignore', 'ignore', ...descriptors],
     });
     return Promise.resolve({ pid: child.pid! });
@@ -159,7 +159,7 @@ export class ShimFixture implements Disposable {
           consoleSize: [0, 0],
           stdin: 'none',
           attachMasks: [],
-          env: ['PATH=/usr/sbin:/usr/bin:/sbin:/bin'],
+          env: ['PATH=/usr/sbin:/usr/bin:/sbin:/bin', `ASAN_OPTIONS=${process.env['ASAN_OPTIONS'] ?? ''}`],
           onEvent,
           ...options.launch,
           ...more,
