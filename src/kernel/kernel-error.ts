@@ -1,11 +1,17 @@
 /** How every failed native call is reported; crosses the worker's border with its fields (see kernel.ts). */
 import { constants } from 'node:os';
-import { getSystemErrorName } from 'node:util';
 
 /** Symbolic names to Linux errno values. */
 export const ERRNO = constants.errno;
 
-/** A system call said no. `code` is the symbolic errno, such as ESRCH; `text` is what the kernel or a library said besides. */
+/** Of two names for one number (EAGAIN, EWOULDBLOCK) the first stands. */
+const NAMES: ReadonlyMap<number, string> = new Map(
+  Object.entries(ERRNO)
+    .toReversed()
+    .map(([name, errno]) => [errno, name]),
+);
+
+/** A system call said no. `code` is the symbolic errno, such as ESRCH (FAILED where a library gave none); `text` is what the kernel or a library said besides. */
 export class KernelError extends Error {
   override readonly name = 'KernelError';
   readonly syscall: string;
@@ -17,7 +23,7 @@ export class KernelError extends Error {
   readonly text: string;
 
   constructor(syscall: string, errno: number, detail: string, text = '') {
-    const code = errno > 0 ? getSystemErrorName(-errno) : 'FAILED';
+    const code = errno > 0 ? (NAMES.get(errno) ?? `errno ${errno}`) : 'FAILED';
     super(`${syscall}(${detail}): ${code}${text === '' ? '' : `: ${text}`}`);
     this.syscall = syscall;
     this.errno = errno;
