@@ -8,6 +8,10 @@ import type { ResourceSpec, RestartPolicySpec } from '../core/container-spec.ts'
 import type { Cause, Container, MountPoint } from '../lifecycle/container.ts';
 import type { ExecLaunch, Launch, ProcessExit, StreamSelection } from '../runtime/port.ts';
 
+/**
+ * Messages are Docker's inner ones ("container ID is not running"); the prefixes that name the container as the user
+ * did ("cannot kill container: web: ", "cannot stop container: web: ", "Cannot restart container web: ") are the caller's.
+ */
 export interface Supervisor extends AsyncDisposable {
   /** The latest snapshot. */
   get(id: string): Container | undefined;
@@ -25,9 +29,10 @@ export interface Supervisor extends AsyncDisposable {
   unpause(id: string, cause: Cause): Promise<void>;
   /**
    * Resolves when nothing of it is left. Not `force` and live: CONTAINER_RUNNING with Docker's words.
-   * A second removal while one is under way: CONTAINER_REMOVING "removal of container x is already in progress".
+   * A second removal while one is under way: CONTAINER_REMOVING "removal of container x is already in progress", where
+   * x is `asked`: how the user named it (the ID when not given).
    */
-  remove(id: string, options: { readonly force: boolean; readonly volumes: boolean }, cause: Cause): Promise<void>;
+  remove(id: string, options: { readonly force: boolean; readonly volumes: boolean; readonly asked?: string }, cause: Cause): Promise<void>;
   rename(id: string, name: string, cause: Cause): Promise<void>;
   /** Changes what a user may change later; a live process is updated before the record. */
   update(id: string, change: { readonly resources?: ResourceSpec; readonly restartPolicy?: RestartPolicySpec }, cause: Cause): Promise<void>;
