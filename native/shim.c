@@ -116,6 +116,7 @@ static struct {
 } config = {.stall_ms = 10000, .log_attributes = "", .log_max_files = 1};
 
 static struct client clients[CLIENT_MAX];
+static unsigned client_top; /* slots from here on were never used, and their memory never touched */
 static struct task *tasks[TASK_MAX];
 static struct task init = {.slot = 0};
 static int epoll_fd = -1, state_fd = -1, null_fd = -1;
@@ -260,13 +261,31 @@ static void client_flush(struct client *c)
 	if (c->task && c->task->paused && c->queue.length < QUEUE_LOW) task_watch(c->task);
 }
 
-/* Queues bytes; whoever lets its queue pass the limit is closed. The send happens in clients_flush. */
+/* Queues bytes; whoever lets its queue pass the limit is closed. client_flush sends. */
 static void client_queue(struct client *c, const void *bytes, size_t length)
 {
-	if (c->channel.fd < 0 || c->ending) return;
+	if (c->channel.fd < 0 || c->ending || length == 0) return;
 	size_t limit = c->role == ROLE_CONTROL ? QUEUE_HIGH : QUEUE_LIMIT;
 	if (c->queue.length == 0) c->progress_ms = now_ms();
 	if (c->queue.length + length > limit || !buffer_append(&c->queue, bytes, length)) client_close(c);
+}
+
+/* Sends a header and its bytes, straight from where they are as long as the client keeps up. */
+static void client_send(struct client *c, const uint8_t *header, size_t header_length, const uint8_t *bytes,
+			size_t length)
+{
+	if (c->channel.fd < 0 || c->ending) return;
+	size_t sent = 0;
+	if (c->queue.length == 0) {
+		struct iovec parts[2] = {{(void *)header, header_length}, {(void *)bytes, length}};
+		struct msghdr message = {.msg_iov = parts, .msg_iovlen = 2};
+		ssize_t n = sendmsg(c->channel.fd, &message, MSG_DONTWAIT | MSG_NOSIGNAL);
+		if (n > 0) sent = (size_t)n;
+	}
+	size_t of_header = sent < header_length ? sent : header_length;
+	client_queue(c, header + of_header, header_length - of_header);
+	client_queue(c, bytes + (sent - of_header), length - (sent - of_header));
+	if (c->channel.fd >= 0) client_watch(c);
 }
 
 static void client_end(struct client *c)
@@ -280,7 +299,8 @@ static struct client *client_add(int fd, enum role role)
 {
 	for (unsigned i = 0; i < CLIENT_MAX; i++) {
 		struct client *c = &clients[i];
-		if (c->channel.fd >= 0) continue;
+		if (i < client_top && c->channel.fd >= 0) continue;
+		if (i == client_top) client_top++;
 		*c = (struct client){.role = role, .progress_ms = now_ms()};
 		channel_open(&c->channel, fd, ON_CLIENT, i);
 		client_watch(c);
@@ -292,14 +312,14 @@ static struct client *client_add(int fd, enum role role)
 static unsigned clients_of(enum role role)
 {
 	unsigned count = 0;
-	for (unsigned i = 0; i < CLIENT_MAX; i++) count += clients[i].channel.fd >= 0 && clients[i].role == role;
+	for (unsigned i = 0; i < client_top; i++) count += clients[i].channel.fd >= 0 && clients[i].role == role;
 	return count;
 }
 
 /* A full table: takes away one that waits for a container that does not read, and whose peer has long gone. */
 static void client_evict_gone(void)
 {
-	for (unsigned i = 0; i < CLIENT_MAX; i++) {
+	for (unsigned i = 0; i < client_top; i++) {
 		struct pollfd p = {.fd = clients[i].channel.fd};
 		if (p.fd >= 0 && clients[i].blocked && poll(&p, 1, 0) == 1 && p.revents & (POLLHUP | POLLERR)) {
 			client_close(&clients[i]);
@@ -310,7 +330,7 @@ static void client_evict_gone(void)
 
 static void control_broadcast(const struct buffer *line)
 {
-	for (unsigned i = 0; i < CLIENT_MAX; i++) {
+	for (unsigned i = 0; i < client_top; i++) {
 		if (clients[i].channel.fd < 0 || clients[i].role != ROLE_CONTROL) continue;
 		client_queue(&clients[i], buffer_bytes(line), line->length);
 		if (clients[i].channel.fd >= 0) client_flush(&clients[i]);
@@ -448,7 +468,7 @@ static bool task_output_blocked(const struct task *t)
 {
 	if (t->phase == TASK_EXITED) return false; /* what is left in the pipes is bounded; take it all */
 	size_t mark = t->paused ? QUEUE_LOW : QUEUE_HIGH;
-	for (unsigned i = 0; i < CLIENT_MAX; i++)
+	for (unsigned i = 0; i < client_top; i++)
 		if (client_takes_output(&clients[i], t) && clients[i].queue.length >= mark) return true;
 	return false;
 }
@@ -479,12 +499,10 @@ static void task_fan_out(struct task *t, int stream, const uint8_t *bytes, size_
 			     (uint8_t)(length >> 8), (uint8_t)length};
 	uint8_t wanted = stream == 0 ? MASK_STDOUT : MASK_STDERR;
 	bool blocked = false;
-	for (unsigned i = 0; i < CLIENT_MAX; i++) {
+	for (unsigned i = 0; i < client_top; i++) {
 		struct client *c = &clients[i];
 		if (!client_takes_output(c, t) || !(c->mask & wanted)) continue;
-		if (!t->tty) client_queue(c, header, sizeof header);
-		client_queue(c, bytes, length);
-		if (c->channel.fd >= 0) client_flush(c);
+		client_send(c, header, t->tty ? 0 : sizeof header, bytes, length);
 		blocked |= c->queue.length >= QUEUE_HIGH;
 	}
 	if (blocked) task_watch(t);
@@ -541,7 +559,7 @@ static void task_flush_stdin(struct task *t)
 	task_watch(t);
 	if (t->stdin_queue.length > 0) return;
 	if (t->stdin_eof) channel_close(&t->in);
-	for (unsigned i = 0; i < CLIENT_MAX; i++) {
+	for (unsigned i = 0; i < client_top; i++) {
 		struct client *c = &clients[i];
 		if (c->channel.fd < 0 || c->task != t || !c->blocked) continue;
 		c->blocked = false;
@@ -913,7 +931,7 @@ static void task_close_streams(struct task *t)
 	if (t->runtime_stderr >= 0) close(t->runtime_stderr);
 	t->runtime_stderr = -1;
 	buffer_free(&t->stdin_queue);
-	for (unsigned i = 0; i < CLIENT_MAX; i++) {
+	for (unsigned i = 0; i < client_top; i++) {
 		struct client *c = &clients[i];
 		if (c->channel.fd < 0 || c->task != t) continue;
 		c->task = NULL;
@@ -1371,8 +1389,8 @@ static void on_event(uint64_t tag, uint32_t events)
 static void drop_stalled_clients(struct task *t)
 {
 	unsigned readers = 0;
-	for (unsigned i = 0; i < CLIENT_MAX; i++) readers += client_takes_output(&clients[i], t);
-	for (unsigned i = 0; i < CLIENT_MAX && readers > 1; i++) {
+	for (unsigned i = 0; i < client_top; i++) readers += client_takes_output(&clients[i], t);
+	for (unsigned i = 0; i < client_top && readers > 1; i++) {
 		struct client *c = &clients[i];
 		if (!client_takes_output(c, t) || c->queue.length < QUEUE_LOW) continue;
 		if (now_ms() - c->progress_ms < config.stall_ms) continue;
@@ -1431,7 +1449,7 @@ static int housekeeping(void)
 static bool lingering(void)
 {
 	if (stage != STAGE_LINGERING) return true;
-	for (unsigned i = 0; i < CLIENT_MAX; i++) {
+	for (unsigned i = 0; i < client_top; i++) {
 		struct client *c = &clients[i];
 		bool streaming = c->role == ROLE_ATTACH || c->role == ROLE_EXEC;
 		if (c->channel.fd < 0 || (c->queue.length == 0 && !streaming)) continue;
@@ -1629,7 +1647,6 @@ int main(int argc, char **argv)
 	close_inherited();
 	null_fd = open("/dev/null", O_RDWR | O_CLOEXEC);
 	become_monitor();
-	for (unsigned i = 0; i < CLIENT_MAX; i++) clients[i].channel.fd = -1;
 	struct task asked = init;
 	task_reset(&init, 0);
 	init.tty = asked.tty;

@@ -18,6 +18,7 @@ import {
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import type { Duplex } from 'node:stream';
+import { setTimeout as sleep } from 'node:timers/promises';
 import { fileURLToPath } from 'node:url';
 
 import koffi from 'koffi';
@@ -194,6 +195,16 @@ export class ShimFixture implements Disposable {
       for (const name of existsSync(state) ? readdirSync(state) : []) {
         if (name !== 'exit.json') left.push(`${id}: ${name}`);
       }
+    }
+    return left;
+  }
+
+  /** leftovers() once the last shim had the moment that it needs to end. */
+  async settledLeftovers(): Promise<string[]> {
+    let left = this.leftovers();
+    for (let wait = 0; left.length > 0 && wait < 40; wait++) {
+      await sleep(100);
+      left = this.leftovers();
     }
     return left;
   }

@@ -23,8 +23,8 @@ before(() => {
   fixture = new ShimFixture();
 });
 
-after(() => {
-  const left = fixture.leftovers();
+after(async () => {
+  const left = await fixture.settledLeftovers();
   fixture[Symbol.dispose]();
   assert.deepEqual(left, []);
 });
@@ -44,19 +44,17 @@ const bytesToSend = fc.array(
     fc.tuple(fc.nat(70000), fc.nat(70000), fc.string()).map(([rows, columns, id]) => encodeResize(rows, columns, id)),
     fc.tuple(fc.constantFrom(0, 18, 28, 65, 255), fc.string()).map(([signal, id]) => encodeSignal(signal, id)),
     fc.uint8Array({ maxLength: 40 }).map((data) => encodeFrame('hello-exec', data)),
-    fc
-      .constantFrom('/nope', '/etc/hostname', '/dev/null/x')
-      .map((processFile) =>
-        encodeHelloExec({
-          execId: 'x',
-          processFile: processFile.replace('/etc/hostname', '/tmp/none'),
-          tty: false,
-          stdin: true,
-          mask: 7,
-          rows: 1,
-          columns: 1,
-        }),
-      ),
+    fc.constantFrom('/nope', '/etc/hostname', '/dev/null/x').map((processFile) =>
+      encodeHelloExec({
+        execId: 'x',
+        processFile: processFile.replace('/etc/hostname', '/tmp/none'),
+        tty: false,
+        stdin: true,
+        mask: 7,
+        rows: 1,
+        columns: 1,
+      }),
+    ),
     fc.tuple(fc.nat(255), fc.nat(255), fc.nat(2 ** 32 - 1)).map(([type, pad, length]) => {
       const header = Buffer.from([type, pad, 0, 0, 0, 0, 0, 0]);
       header.writeUInt32BE(length, 4);
