@@ -1,0 +1,337 @@
+import assert from 'node:assert/strict';
+import { execFileSync } from 'node:child_process';
+import {
+  cpSync,
+  existsSync,
+  mkdirSync,
+  mkdtempSync,
+  readdirSync,
+  readFileSync,
+  rmSync,
+  symlinkSync,
+  writeFileSync,
+} from 'node:fs';
+import { tmpdir } from 'node:os';
+import { join } from 'node:path';
+import type { Duplex } from 'node:stream';
+import { after, before, suite, test } from 'node:test';
+import { fileURLToPath } from 'node:url';
+
+import type { HostSpec, ProcessSpec } from '../core/container-spec.ts';
+import { silent } from '../core/log.ts';
+import { openKernel } from '../kernel/kernel.ts';
+import type { Kernel } from '../kernel/port.ts';
+import { readHostFacts } from './host-facts.ts';
+import { openRuntime } from './oci-runtime.ts';
+import { RuntimeStartError, type Launch, type Runtime, type RuntimeEvent } from './port.ts';
+import { buildOciSpec } from './spec/build-oci-spec.ts';
+import type { HostFacts } from './spec/input.ts';
+import { buildExecProcess } from './spec/process.ts';
+import { NO_RESOURCES, plainInput, plainSpec } from './spec/spec-fixture.ts';
+import { buildResources } from './spec/resources.ts';
+
+const CGROUP_PARENT = `/runtimetest-${process.pid}`;
+const scratch = mkdtempSync(join(tmpdir(), 'runtime-test-'));
+const execRoot = join(scratch, 'exec');
+const shimPath = join(scratch, 'shim');
+const crunPath = join(scratch, 'crun');
+const rootfs = join(scratch, 'rootfs');
+let kernel: Kernel;
+let facts: HostFacts;
+let count = 0;
+
+before(async () => {
+  kernel = await openKernel();
+  facts = await readHostFacts(kernel);
+  execFileSync(fileURLToPath(new URL('../../native/build.sh', import.meta.url)), [shimPath]);
+  for (const name of ['bin', 'proc', 'sys', 'dev', 'tmp', 'etc']) mkdirSync(join(rootfs, name), { recursive: true });
+  cpSync('/usr/bin/busybox', join(rootfs, 'bin/busybox'));
+  for (const name of execFileSync('/usr/bin/busybox', ['--list'], { encoding: 'utf8' }).split('\n')) {
+    if (name !== '' && name !== 'busybox') symlinkSync('busybox', join(rootfs, 'bin', name));
+  }
+  writeFileSync(join(rootfs, 'bin/not-executable'), 'text', { mode: 0o644 });
+  // crun 1.8.1 refuses hybrid cgroups; it gets a mount namespace of its own without the unified hierarchy.
+  writeFileSync(
+    crunPath,
+    `#!/bin/sh\n[ -d /sys/fs/cgroup/unified ] || exec /usr/bin/crun "$@"\nexec unshare -m sh -c 'umount /sys/fs/cgroup/unified; exec /usr/bin/crun "$@"' sh "$@"\n`,
+    { mode: 0o755 },
+  );
+});
+
+after(async () => {
+  for (const hierarchy of readdirSync('/sys/fs/cgroup')) {
+    const path = `/sys/fs/cgroup/${hierarchy}${CGROUP_PARENT}`;
+    if (existsSync(path)) execFileSync('rmdir', [path]);
+  }
+  await kernel[Symbol.asyncDispose]();
+  rmSync(scratch, { recursive: true });
+});
+
+/** A runtime and the events that it told; `release` everything that was started in the end. */
+async function open(): Promise<{
+  runtime: Runtime;
+  events: RuntimeEvent[];
+  event: (kind: string, id: string) => Promise<RuntimeEvent>;
+}> {
+  const runtimes = { crun: { path: crunPath, options: [] }, runc: { path: '/usr/sbin/runc', options: [] } };
+  const runtime = await openRuntime({ execRoot, kernel, shimPath, runtimes, logger: silent });
+  const events: RuntimeEvent[] = [];
+  const waiting = new Set<() => void>();
+  runtime.onEvent = (event) => {
+    events.push(event);
+    for (const check of waiting) check();
+  };
+  const event = (kind: string, id: string): Promise<RuntimeEvent> =>
+    new Promise((resolve, reject) => {
+      const timer = setTimeout(() => reject(new Error(`no ${kind}: ${JSON.stringify(events)}`)), 20_000);
+      const check = (): void => {
+        const found = events.find((candidate) => candidate.kind === kind && candidate.id === id);
+        if (found === undefined) return;
+        clearTimeout(timer);
+        waiting.delete(check);
+        resolve(found);
+      };
+      waiting.add(check);
+      check();
+    });
+  return { runtime, events, event };
+}
+
+function launch(
+  cmd: string[],
+  options: { runtime: string; process?: Partial<ProcessSpec>; host?: Partial<HostSpec> },
+): Launch {
+  const id = `runtimetest-${process.pid}-${++count}`;
+  const host = { networkMode: 'none', ipcMode: 'private', ...options.host };
+  const resources = { ...NO_RESOURCES, ...host.resources, cgroupParent: CGROUP_PARENT };
+  const spec = plainSpec({ cmd, ...options.process }, { ...host, resources });
+  const input = plainInput(spec, { id, rootfsPath: rootfs, networkNamespacePath: null, host: facts });
+  const tty = options.process?.tty ?? false;
+  const oci = buildOciSpec({ ...input, spec: { ...spec, process: { ...spec.process, networkDisabled: true } } });
+  return {
+    id,
+    run: 1,
+    runtime: options.runtime,
+    oci,
+    tty,
+    stdin: 'none',
+    consoleSize: [0, 0],
+    log: { path: join(scratch, `${id}.log`), maxSizeBytes: null, maxFiles: 1, attributes: {} },
+  };
+}
+
+const output = (id: string): string =>
+  readFileSync(join(scratch, `${id}.log`), 'utf8')
+    .trim()
+    .split('\n')
+    .filter((line) => line !== '')
+    .map((line) => (JSON.parse(line) as { log: string }).log)
+    .join('');
+
+function assertNothingLeft(id: string): void {
+  assert.equal(existsSync(join(execRoot, 'shim', id)), false, 'state directory');
+  for (const root of ['crun', 'runc']) assert.equal(existsSync(join(execRoot, root, id)), false, `${root} state`);
+  for (const hierarchy of readdirSync('/sys/fs/cgroup')) {
+    assert.equal(existsSync(`/sys/fs/cgroup/${hierarchy}${CGROUP_PARENT}/${id}`), false, `cgroup of ${hierarchy}`);
+  }
+}
+
+async function readAll(stream: Duplex): Promise<string> {
+  let text = '';
+  for await (const chunk of stream) text += String(chunk);
+  return text;
+}
+
+for (const name of ['crun', 'runc'] as const) {
+  suite(`openRuntime with ${name}`, () => {
+    test('start: runs with the default spec, seccomp on, and reports one exit', async () => {
+      const { runtime, events, event } = await open();
+      const script =
+        'grep -E "Seccomp:|CapEff|NoNewPrivs" /proc/self/status; hostname; echo $PATH $HOME; cat /proc/keys | wc -c; mount -t tmpfs x /tmp || echo refused; unshare -U true || echo no userns; exit 3';
+      const one = launch(['sh', '-c', script], { runtime: name });
+      const started = await runtime.start(one, []);
+      assert.ok(started.pid > 0);
+      const exited = await event('exited', one.id);
+      assert.ok(exited.kind === 'exited' && exited.exit.code === 3 && exited.pid === started.pid && exited.run === 1);
+      await runtime.release(one.id);
+      const text = output(one.id);
+      assert.match(text, /Seccomp:\s*2/);
+      assert.match(text, /CapEff:\s*00000000a80425fb/);
+      assert.match(text, /NoNewPrivs:\s*0/);
+      assert.match(text, /host1\n\/usr\/local\/sbin:.* \/root\n0\n/);
+      assert.match(text, /refused/);
+      assert.match(text, /no userns/);
+      assert.equal(events.length, 1);
+      assertNothingLeft(one.id);
+    });
+
+    test('start: a command that is missing is 127, one that cannot be run 126, and nothing is left', async () => {
+      const { runtime, events } = await open();
+      for (const [cmd, code, words] of [
+        [['nope'], 127, 'exec: "nope": executable file not found in $PATH: unknown'],
+        [['/bin/nope'], 127, 'no such file or directory: unknown'],
+        [['/bin/not-executable'], 126, 'permission denied'],
+        [['/etc'], 126, 'permission denied'],
+      ] as const) {
+        const one = launch([...cmd], { runtime: name });
+        await assert.rejects(runtime.start(one, []), (error: unknown) => {
+          assert.ok(error instanceof RuntimeStartError, String(error));
+          assert.equal(error.exitCode, code, error.message);
+          assert.ok(
+            error.message.startsWith(
+              'failed to create task for container: failed to create shim task: OCI runtime create failed: ',
+            ),
+            error.message,
+          );
+          assert.ok(error.message.includes(words), error.message);
+          return true;
+        });
+        assertNothingLeft(one.id);
+      }
+      assert.deepEqual(events, []);
+    });
+
+    test('exec, attach, resize, signal: streams, exit codes, errors', async () => {
+      const { runtime, event } = await open();
+      const one = launch(['sh', '-c', 'trap "echo got; exit 7" TERM; echo first; while :; do sleep 0.1; done'], {
+        runtime: name,
+      });
+      let stream: Duplex | undefined;
+      await runtime.start(one, [
+        { streams: { stdin: false, stdout: true, stderr: true }, connect: (it) => (stream = it) },
+      ]);
+      assert.ok(stream);
+      const all = readAll(stream);
+      const context = { ...plainInput(), host: facts };
+      const processOf = (args: string[], tty = false): object =>
+        buildExecProcess(context, {
+          args,
+          env: ['X=1'],
+          workingDir: '',
+          tty,
+          privileged: false,
+          linkEnv: [],
+          consoleSize: null,
+        });
+      const exec = await runtime.exec(
+        one.id,
+        {
+          execId: 'a'.repeat(64),
+          process: processOf(['sh', '-c', 'grep Seccomp: /proc/self/status; echo $X; exit 5']),
+          tty: false,
+          consoleSize: [0, 0],
+        },
+        { stdin: false, stdout: true, stderr: true },
+      );
+      assert.ok(exec.stream);
+      const text = await readAll(exec.stream);
+      assert.match(text, /Seccomp:\s*2/);
+      const ended = await event('exec-exited', one.id);
+      assert.deepEqual(ended, { kind: 'exec-exited', id: one.id, execId: 'a'.repeat(64), exitCode: 5 });
+      await assert.rejects(
+        runtime.exec(
+          one.id,
+          { execId: 'b'.repeat(64), process: processOf(['nope']), tty: false, consoleSize: [0, 0] },
+          null,
+        ),
+        (error: unknown) =>
+          error instanceof RuntimeStartError &&
+          error.exitCode === 127 &&
+          error.message.startsWith('OCI runtime exec failed: exec failed: ') &&
+          error.message.includes('exec: "nope": executable file not found in $PATH: unknown'),
+      );
+      assert.equal(await runtime.signalExec(one.id, 'a'.repeat(64), 15), false);
+      assert.ok((await runtime.processes(one.id)).length >= 1);
+      assert.equal(await runtime.signal(one.id, 15), true);
+      const exited = await event('exited', one.id);
+      assert.ok(exited.kind === 'exited' && exited.exit.code === 7);
+      assert.match(await all, /first[^]*got/);
+      await runtime.release(one.id);
+      assertNothingLeft(one.id);
+    });
+
+    test('pause, resume, update, killAll, recover: by another daemon too', async () => {
+      const { runtime, event } = await open();
+      const one = launch(['sleep', '1000'], {
+        runtime: name,
+        host: { resources: { ...NO_RESOURCES, memoryBytes: 64 << 20, memorySwapBytes: 128 << 20 } },
+      });
+      const { pid } = await runtime.start(one, []);
+      await runtime.pause(one.id);
+      const next = await open();
+      assert.deepEqual(await next.runtime.recover(one.id, 2), { at: 'never-started' });
+      assert.deepEqual(await next.runtime.recover(one.id, 1), {
+        at: 'running',
+        pid,
+        paused: true,
+        oomKilled: false,
+        execs: [],
+      });
+      await next.runtime.resume(one.id);
+      const limit = (): string =>
+        readFileSync(
+          `${kernel.cgroups.directory('memory', `${CGROUP_PARENT}/${one.id}`)}/memory.limit_in_bytes`,
+          'utf8',
+        ).trim();
+      assert.equal(limit(), `${64 << 20}`);
+      await next.runtime.update(
+        one.id,
+        buildResources({ ...NO_RESOURCES, memoryBytes: 256 << 20, memorySwapBytes: 512 << 20, cpuShares: 512 }),
+      );
+      assert.equal(limit(), `${256 << 20}`);
+      // All or nothing: no such CPU.
+      await assert.rejects(
+        next.runtime.update(
+          one.id,
+          buildResources({ ...NO_RESOURCES, memoryBytes: 32 << 20, memorySwapBytes: 64 << 20, cpusetCpus: '4000' }),
+        ),
+      );
+      assert.equal(limit(), `${256 << 20}`);
+      await next.runtime.pause(one.id);
+      await next.runtime.killAll(one.id);
+      const exited = await next.event('exited', one.id);
+      assert.ok(exited.kind === 'exited' && exited.exit.code === 137 && exited.exit.signal === 9);
+      await event('exited', one.id);
+      await next.runtime.release(one.id);
+      await runtime.release(one.id);
+      assertNothingLeft(one.id);
+    });
+
+    test('recover: what ended while nobody looked, and what lost its shim', async () => {
+      const { runtime, event } = await open();
+      const one = launch(['sh', '-c', 'exit 9'], { runtime: name });
+      await runtime.start(one, []);
+      await event('exited', one.id);
+      const next = await open();
+      const seen = await next.runtime.recover(one.id, 1);
+      assert.ok(seen.at === 'exited' && seen.exit.code === 9, JSON.stringify(seen));
+      await next.runtime.release(one.id);
+      await runtime.release(one.id);
+
+      const two = launch(['sleep', '1000'], { runtime: name });
+      const { pid } = await runtime.start(two, []);
+      const shimPid = Number(readFileSync(join(execRoot, 'shim', two.id, 'shim.pid'), 'utf8').split(' ')[0]);
+      process.kill(shimPid, 'SIGKILL');
+      assert.deepEqual(await event('lost', two.id), { kind: 'lost', id: two.id, run: 1, pid });
+      const last = await open();
+      assert.deepEqual(await last.runtime.recover(two.id, 1), { at: 'lost', because: 'shim-died', pid });
+      await last.runtime.release(two.id);
+      assert.equal(
+        existsSync(`/proc/${pid}`) && !/State:\s+Z/.test(readFileSync(`/proc/${pid}/status`, 'utf8')),
+        false,
+      );
+      assertNothingLeft(two.id);
+    });
+
+    test('release: kills what lives, and can be called again', async () => {
+      const { runtime } = await open();
+      const one = launch(['sleep', '1000'], { runtime: name });
+      await runtime.start(one, []);
+      const stranger = await open();
+      await stranger.runtime.release(one.id);
+      assertNothingLeft(one.id);
+      await stranger.runtime.release(one.id);
+      await runtime.release(one.id);
+    });
+  });
+}

@@ -1,0 +1,440 @@
+/**
+ * The Runtime port over shims and an OCI runtime (crun, runc). A start spawns the shim, the shim spawns the runtime, and
+ * nothing else is spawned; pausing, listing processes and changing limits go to the cgroup directly.
+ *
+ * What it knows of live containers is in memory only: after a restart of the daemon, recover() asks the shims.
+ */
+import { access, mkdir, rm } from 'node:fs/promises';
+import type { Duplex } from 'node:stream';
+
+import { EngineError, messageOf } from '../core/engine-error.ts';
+import type { Logger } from '../core/log.ts';
+import type { Kernel } from '../kernel/port.ts';
+import {
+  connectShim,
+  readInitPid,
+  readShimExit,
+  readShimProcess,
+  ShimRuntimeError,
+  spawnShim,
+  type ShimSpawned,
+} from '../shim/client.ts';
+import { SHIM_STDERR, SHIM_STDIN, SHIM_STDOUT, type ShimEvent, type ShimState } from '../shim/protocol.ts';
+import { isFrozen, updateCgroup } from './cgroup-update.ts';
+import { writeExecFile } from './exec-file.ts';
+import type {
+  ExecLaunch,
+  ExecStarted,
+  Launch,
+  PendingAttachment,
+  Recovered,
+  Runtime,
+  RuntimeEvent,
+  Started,
+  StreamSelection,
+} from './port.ts';
+import { SeccompCache } from './seccomp-cache.ts';
+import { ShimLink, type RunIdentity } from './shim-link.ts';
+import type { OciResources } from './spec/resources.ts';
+import { startError } from './start-error.ts';
+import {
+  argsOfConfig,
+  cgroupPathOfConfig,
+  makeStateDir,
+  readBootId,
+  readRecord,
+  removeStateDir,
+  seccompOf,
+  stateDirOf,
+  writeConfig,
+} from './state-dir.ts';
+
+const RUNTIME_ENV = ['PATH=/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin'];
+const SIGKILL = 9;
+/** A shim that was told to kill, and does not end within this, is killed itself. Above its own patience with `delete`. */
+const RELEASE_MS = 70_000;
+
+export interface OciRuntimeEntry {
+  readonly path: string;
+  /** Global options, before the command. */
+  readonly options: readonly string[];
+}
+
+export interface OciRuntimeOptions {
+  readonly execRoot: string;
+  readonly kernel: Kernel;
+  readonly shimPath: string;
+  /** By the name that `--runtime` takes. */
+  readonly runtimes: Readonly<Record<string, OciRuntimeEntry>>;
+  readonly systemdCgroup?: boolean;
+  readonly logger: Logger;
+}
+
+export async function openRuntime(options: OciRuntimeOptions): Promise<Runtime> {
+  await mkdir(`${options.execRoot}/shim`, { recursive: true, mode: 0o711 });
+  return new OciRuntime(options, await readBootId());
+}
+
+class OciRuntime implements Runtime {
+  readonly #options: OciRuntimeOptions;
+  readonly #bootId: string;
+  readonly #seccomp: SeccompCache;
+  readonly #links = new Map<string, ShimLink>();
+  onEvent: (event: RuntimeEvent) => void = () => {};
+
+  constructor(options: OciRuntimeOptions, bootId: string) {
+    this.#options = options;
+    this.#bootId = bootId;
+    this.#seccomp = new SeccompCache(options.kernel.seccomp, `${options.execRoot}/seccomp`);
+  }
+
+  async start(launch: Launch, attachments: readonly PendingAttachment[]): Promise<Started> {
+    const { id, run, runtime } = launch;
+    const entry = this.#entry(runtime);
+    const directory = stateDirOf(this.#options.execRoot, id);
+    const identity: RunIdentity = { id, run, runtime, directory, cgroupPath: cgroupPathOfConfig(launch.oci) };
+    if (this.#links.has(id)) await this.release(id);
+    await this.#makeDirectory(id, directory);
+    // Until the caller has the start in hand, what happened since is kept back.
+    const held: ShimEvent[] = [];
+    let deliver = (event: ShimEvent): void => void held.push(event);
+    let spawned: ShimSpawned;
+    try {
+      const filter = await this.#filter(entry, launch.oci);
+      await writeConfig(directory, launch.oci, { run, bootId: this.#bootId, runtime }, filter);
+      spawned = await this.#spawn(launch, identity, entry, attachments, (event) => deliver(event));
+    } catch (error) {
+      await this.#cleanUp(identity, error);
+      if (!(error instanceof ShimRuntimeError)) throw error;
+      const args = argsOfConfig(launch.oci);
+      throw startError({ what: 'container', runtime, text: error.message, args }, { cause: error });
+    }
+    const link = this.#link(identity, spawned.pid, spawned.connection);
+    attachments.forEach((attachment, i) => attachment.connect(spawned.streams[i] as Duplex));
+    setImmediate(() => {
+      deliver = (event) => link.receive(event);
+      for (const event of held) link.receive(event);
+    });
+    return { pid: spawned.pid, startedAt: spawned.startedAt };
+  }
+
+  async recover(id: string, run: number): Promise<Recovered> {
+    const directory = stateDirOf(this.#options.execRoot, id);
+    const record = await readRecord(directory);
+    if (record === null || record.run !== run) return { at: 'never-started' };
+    // First the record: a shim that is still busy with deleting the container answers too.
+    const over = await readShimExit(directory);
+    if (over?.run === run) return { at: 'exited', exit: over.exit };
+    if (record.bootId === this.#bootId) {
+      const state = await this.#connect({ ...record, id, directory });
+      if (state === 'failed') return { at: 'never-started' };
+      if (state !== null) {
+        const paused = await isFrozen(this.#options.kernel.cgroups, record.cgroupPath);
+        return { at: 'running', pid: state.pid, paused, oomKilled: state.oomKilled, execs: state.execs };
+      }
+    }
+    const exit = await readShimExit(directory);
+    if (exit?.run === run) return { at: 'exited', exit: exit.exit };
+    const pid = await readInitPid(directory);
+    if (pid === null) return { at: 'never-started' };
+    if (record.bootId !== this.#bootId) return { at: 'lost', because: 'reboot', pid: null };
+    const pids = await this.#options.kernel.cgroups.processes(record.cgroupPath);
+    return { at: 'lost', because: 'shim-died', pid: pids.includes(pid) ? pid : null };
+  }
+
+  signal(id: string, signal: number): Promise<boolean> {
+    const link = this.#links.get(id);
+    if (link === undefined || link.isOver) return Promise.resolve(false);
+    link.connection.signal(signal);
+    return Promise.resolve(true);
+  }
+
+  /** A frozen process dies once it is thawed; thawed after the kill, so that none of them runs on. */
+  async killAll(id: string): Promise<void> {
+    const { cgroups } = this.#options.kernel;
+    const path = await this.#cgroupPath(id);
+    if (path === null) return;
+    for (const pid of await cgroups.processes(path)) killProcess(pid);
+    await this.#thawQuietly(path);
+    for (const pid of await cgroups.processes(path)) killProcess(pid); // forked while the list was read
+  }
+
+  async pause(id: string): Promise<void> {
+    await this.#options.kernel.cgroups.freeze(this.#linkOf(id).identity.cgroupPath);
+  }
+
+  async resume(id: string): Promise<void> {
+    await this.#options.kernel.cgroups.thaw(this.#linkOf(id).identity.cgroupPath);
+  }
+
+  resize(id: string, rows: number, columns: number): Promise<boolean> {
+    const link = this.#links.get(id);
+    if (link === undefined || link.isOver) return Promise.resolve(false);
+    link.connection.resize(rows, columns);
+    return Promise.resolve(true);
+  }
+
+  attach(id: string, streams: StreamSelection): Promise<Duplex> {
+    return this.#linkOf(id).connection.attach(maskOf(streams));
+  }
+
+  async exec(id: string, exec: ExecLaunch, streams: StreamSelection | null): Promise<ExecStarted> {
+    const link = this.#linkOf(id);
+    const { execId, tty, consoleSize } = exec;
+    const processFile = await writeExecFile(link.identity.directory, execId, exec.process);
+    link.execs.add(execId);
+    try {
+      const mask = streams === null ? 0 : maskOf(streams);
+      const stdin = streams?.stdin ?? false;
+      return await link.connection.exec({ execId, processFile, tty, stdin, mask, consoleSize });
+    } catch (error) {
+      link.execs.delete(execId);
+      if (!(error instanceof ShimRuntimeError)) throw error;
+      const args = argsOfConfig({ process: exec.process });
+      const { runtime } = link.identity;
+      throw startError({ what: 'exec', runtime, text: error.message, args }, { cause: error });
+    }
+  }
+
+  signalExec(id: string, execId: string, signal: number): Promise<boolean> {
+    const link = this.#links.get(id);
+    if (link === undefined || !link.execs.has(execId)) return Promise.resolve(false);
+    link.connection.signal(signal, execId);
+    return Promise.resolve(true);
+  }
+
+  resizeExec(id: string, execId: string, rows: number, columns: number): Promise<boolean> {
+    const link = this.#links.get(id);
+    if (link === undefined || !link.execs.has(execId)) return Promise.resolve(false);
+    link.connection.resize(rows, columns, execId);
+    return Promise.resolve(true);
+  }
+
+  processes(id: string): Promise<number[]> {
+    return this.#options.kernel.cgroups.processes(this.#linkOf(id).identity.cgroupPath);
+  }
+
+  update(id: string, resources: object): Promise<void> {
+    const { cgroupPath } = this.#linkOf(id).identity;
+    return updateCgroup(this.#options.kernel.cgroups, cgroupPath, resources as OciResources);
+  }
+
+  async release(id: string): Promise<void> {
+    const directory = stateDirOf(this.#options.execRoot, id);
+    const link = this.#links.get(id);
+    const record = link?.identity ?? (await readRecord(directory));
+    if (link !== undefined) await this.#endShim(link);
+    else if (record !== null) await this.#endUnknownShim({ ...record, id, directory });
+    if (record !== null) {
+      await this.#deleteRuntimeState(id, record.runtime);
+      await this.#options.kernel.cgroups.remove(record.cgroupPath);
+    }
+    await removeStateDir(directory);
+    if (link !== undefined && this.#links.get(id) === link) this.#links.delete(id);
+  }
+
+  // ---- starting
+
+  #entry(name: string): OciRuntimeEntry {
+    const entry = Object.hasOwn(this.#options.runtimes, name) ? this.#options.runtimes[name] : undefined;
+    if (entry === undefined) throw new EngineError('RUNTIME_UNKNOWN', `unknown or invalid runtime name: ${name}`);
+    return entry;
+  }
+
+  #runtimeRoot(name: string): string {
+    return `${this.#options.execRoot}/${name}`;
+  }
+
+  #runtimeOptions(entry: OciRuntimeEntry): readonly string[] {
+    return this.#options.systemdCgroup === true ? [...entry.options, '--systemd-cgroup'] : entry.options;
+  }
+
+  /** null: there is no filter, or the runtime compiles the profile itself. */
+  async #filter(entry: OciRuntimeEntry, oci: object): Promise<string | null> {
+    const profile = seccompOf(oci);
+    if (profile === null || !this.#seccomp.available || !isCrun(entry.path)) return null;
+    return this.#seccomp.filter(profile);
+  }
+
+  /** What a crashed daemon left of an earlier run is released first. */
+  async #makeDirectory(id: string, directory: string): Promise<void> {
+    try {
+      await makeStateDir(directory);
+    } catch (error) {
+      if ((error as NodeJS.ErrnoException).code !== 'EEXIST') throw error;
+      await this.release(id);
+      await makeStateDir(directory);
+    }
+  }
+
+  #spawn(
+    launch: Launch,
+    identity: RunIdentity,
+    entry: OciRuntimeEntry,
+    attachments: readonly PendingAttachment[],
+    onEvent: (event: ShimEvent) => void,
+  ): Promise<ShimSpawned> {
+    return spawnShim(this.#options.kernel.processes, {
+      shimPath: this.#options.shimPath,
+      id: launch.id,
+      run: launch.run,
+      stateDir: identity.directory,
+      bundleDir: identity.directory,
+      runtimePath: entry.path,
+      runtimeRoot: this.#runtimeRoot(launch.runtime),
+      runtimeOptions: this.#runtimeOptions(entry),
+      cgroup: identity.cgroupPath,
+      log: launch.log,
+      tty: launch.tty,
+      consoleSize: launch.consoleSize,
+      stdin: launch.stdin,
+      attachMasks: attachments.map((attachment) => maskOf(attachment.streams)),
+      env: RUNTIME_ENV,
+      onEvent,
+    });
+  }
+
+  /** After a failed start. An error in here must not hide why it failed. */
+  async #cleanUp(identity: RunIdentity, because: unknown): Promise<void> {
+    try {
+      await this.#deleteRuntimeState(identity.id, identity.runtime);
+      await this.#options.kernel.cgroups.remove(identity.cgroupPath);
+      await removeStateDir(identity.directory);
+    } catch (error) {
+      const fields = { id: identity.id, error: messageOf(error), because: messageOf(because) };
+      this.#options.logger.warn(fields, 'runtime: clean-up of a failed start');
+    }
+  }
+
+  #link(identity: RunIdentity, pid: number, connection: ShimSpawned['connection']): ShimLink {
+    const report = (event: RuntimeEvent): void => this.onEvent(event);
+    const link = new ShimLink(identity, pid, connection, { report, logger: this.#options.logger });
+    this.#links.set(identity.id, link);
+    return link;
+  }
+
+  // ---- recovery
+
+  /** null: no shim. A start that was under way when the daemon died is waited for; "failed" when it came to nothing. */
+  async #connect(identity: RunIdentity): Promise<ShimState | 'failed' | null> {
+    const { promise: started, resolve } = Promise.withResolvers<{ pid: number; startedAt: string } | 'failed'>();
+    const held: ShimEvent[] = [];
+    let deliver = (event: ShimEvent): void => void held.push(event);
+    const found = await connectShim(identity.directory, (event) => {
+      if (event.kind === 'started') resolve({ pid: event.pid, startedAt: event.at });
+      if (event.kind === 'failed' || event.kind === 'released') resolve('failed');
+      deliver(event);
+    });
+    if (found === null) return null;
+    const link = this.#link(identity, found.state.pid, found.connection);
+    for (const { execId } of found.state.execs) link.execs.add(execId);
+    let { state } = found;
+    if (state.pid === 0) {
+      void link.gone.then(() => resolve('failed'));
+      const outcome = await started;
+      if (outcome === 'failed') {
+        link.dispose();
+        this.#links.delete(identity.id);
+        return 'failed';
+      }
+      state = { ...state, ...outcome };
+    }
+    setImmediate(() => {
+      deliver = (event) => link.receive(event);
+      for (const event of held) link.receive(event);
+    });
+    return state;
+  }
+
+  // ---- releasing
+
+  async #endShim(link: ShimLink): Promise<void> {
+    if (!link.isOver) {
+      link.connection.signal(SIGKILL);
+      await this.#thawQuietly(link.identity.cgroupPath);
+    }
+    const late = Promise.withResolvers<'late'>();
+    const timer = setTimeout(() => late.resolve('late'), RELEASE_MS);
+    if ((await Promise.race([link.gone, late.promise])) === 'late') await this.#killShim(link.identity.directory);
+    clearTimeout(timer);
+    link.dispose();
+  }
+
+  /** Of a run that this daemon does not follow: it was started before a crash, and its record was lost. */
+  async #endUnknownShim(identity: RunIdentity): Promise<void> {
+    const shim = await readShimProcess(identity.directory);
+    if (shim?.alive !== true) return;
+    const found = await connectShim(identity.directory, () => {});
+    if (found === null) {
+      await this.#killShim(identity.directory);
+      return;
+    }
+    const silent = { report: () => {}, logger: this.#options.logger };
+    await this.#endShim(new ShimLink(identity, found.state.pid, found.connection, silent));
+  }
+
+  /** A cgroup that is gone already has nothing frozen in it. */
+  async #thawQuietly(cgroupPath: string): Promise<void> {
+    await this.#options.kernel.cgroups.thaw(cgroupPath).catch(() => {});
+  }
+
+  async #killShim(directory: string): Promise<void> {
+    const shim = await readShimProcess(directory);
+    if (shim?.alive !== true) return;
+    killProcess(shim.pid);
+    await this.#options.kernel.processes.ended(shim.pid, AbortSignal.timeout(RELEASE_MS));
+  }
+
+  /** The shim deletes it; only where the shim was killed, the runtime is called from here. */
+  async #deleteRuntimeState(id: string, runtime: string): Promise<void> {
+    const entry = this.#options.runtimes[runtime];
+    const root = this.#runtimeRoot(runtime);
+    if (entry === undefined || !(await exists(`${root}/${id}`))) return;
+    const { processes } = this.#options.kernel;
+    const argv = [entry.path, ...this.#runtimeOptions(entry), '--root', root, 'delete', '--force', id];
+    const { pid } = await processes.spawn({ path: entry.path, argv, env: RUNTIME_ENV, descriptors: [] });
+    const { exitCode } = await processes.reap(pid);
+    if (exitCode !== 0) this.#options.logger.warn({ id, exitCode }, 'runtime: delete --force failed');
+    await rm(`${root}/${id}`, { recursive: true, force: true });
+  }
+
+  // ---- finding
+
+  #linkOf(id: string): ShimLink {
+    const link = this.#links.get(id);
+    if (link === undefined || link.isOver) {
+      throw new EngineError('CONTAINER_NOT_RUNNING', `container ${id} is not running`);
+    }
+    return link;
+  }
+
+  async #cgroupPath(id: string): Promise<string | null> {
+    const link = this.#links.get(id);
+    const record = link?.identity ?? (await readRecord(stateDirOf(this.#options.execRoot, id)));
+    return record?.cgroupPath ?? null;
+  }
+}
+
+function maskOf(streams: StreamSelection): number {
+  return (streams.stdin ? SHIM_STDIN : 0) | (streams.stdout ? SHIM_STDOUT : 0) | (streams.stderr ? SHIM_STDERR : 0);
+}
+
+/** It takes a compiled filter; others are given the profile. */
+function isCrun(path: string): boolean {
+  return /(^|[/-])crun(-[^/]*)?$/.test(path);
+}
+
+async function exists(path: string): Promise<boolean> {
+  return access(path).then(
+    () => true,
+    () => false,
+  );
+}
+
+function killProcess(pid: number): void {
+  try {
+    process.kill(pid, 'SIGKILL');
+  } catch (error) {
+    if ((error as NodeJS.ErrnoException).code !== 'ESRCH') throw error;
+  }
+}
