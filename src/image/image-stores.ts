@@ -114,8 +114,8 @@ export class ImageStores {
     this.emit('tag', id, familiarReference(reference));
   }
 
-  /** Records where a digest can be found, without an event. */
-  recordDigest(reference: Reference, id: Digest): void {
+  /** A tag or digest, without an event: loads and pulls tell of themselves. */
+  recordReference(reference: Reference, id: Digest): void {
     if (this.table.tagged(reference)?.imageId !== id) this.table.tag(reference, id, this.now());
   }
 

@@ -78,7 +78,7 @@ export class ImageTable {
     }
     const reference = withDefaultTag(any.reference);
     const byName = this.#byReference(reference);
-    const record = byName === undefined ? this.#byPrefix(nameOrId) : this.#images.get(byName.imageId);
+    const record = byName === undefined ? this.byPrefix(nameOrId) : this.#images.get(byName.imageId);
     if (record === undefined) throw noSuchImage(familiarReference(reference));
     return record;
   }
@@ -195,7 +195,8 @@ export class ImageTable {
     return this.tagged({ ...reference, tag: '' });
   }
 
-  #byPrefix(text: string): ImageRecord | undefined {
+  /** The only image whose ID begins so. */
+  byPrefix(text: string): ImageRecord | undefined {
     const prefix = HEX_PREFIX.exec(text)?.[1];
     if (prefix === undefined) return undefined;
     let found: ImageRecord | undefined;

@@ -15,6 +15,8 @@ import { commitTop, deriveImage, importTar } from './import-image.ts';
 import { historyOf } from './image-history.ts';
 import { pruneImages, removeImage } from './remove-image.ts';
 import { LayerStore } from './layer-store.ts';
+import { loadImages } from './load-images.ts';
+import { saveImages } from './save-images.ts';
 import { matchesPlatform } from './platform.ts';
 import type { Digest, HistoryEntry, Image, Images, Platform, Progress, Snapshots } from './port.ts';
 import { parseReference, withDefaultTag } from './reference.ts';
@@ -102,12 +104,12 @@ class EngineImages implements Images {
     return await importTar(this.#stores, options);
   }
 
-  load(): AsyncIterable<Progress> {
-    throw new EngineError('FEATURE_UNSUPPORTED', 'load is not supported yet');
+  load(...[source, options]: Parameters<Images['load']>): AsyncIterable<Progress> {
+    return loadImages(this.#stores, source, options);
   }
 
-  save(): AsyncIterable<Uint8Array> {
-    throw new EngineError('FEATURE_UNSUPPORTED', 'save is not supported yet');
+  save(...[names, options]: Parameters<Images['save']>): AsyncIterable<Uint8Array> {
+    return saveImages(this.#stores, names, options.platform);
   }
 
   pull(): AsyncIterable<Progress> {

@@ -30,6 +30,11 @@ export interface Layer {
   readonly root: RootAttributes | null;
 }
 
+/** Unpacked, and not yet at its place. */
+export interface StagedLayer extends Omit<Layer, 'chainId'> {
+  readonly path: string;
+}
+
 const TEMPORARY = 'tmp-';
 const EMPTY = 'empty';
 
@@ -109,39 +114,59 @@ export class LayerStore {
     return new Lease(this.#held);
   }
 
-  /**
-   * Unpacks an uncompressed tar over `parent`. `lease` holds it from then on, so that the caller can record its
-   * image before anybody collects. @throws IMAGE_ARCHIVE_INVALID, IMAGE_CORRUPT when it is not `expectedDiffId`
-   */
-  async add(options: {
-    readonly tar: AsyncIterable<Uint8Array>;
-    readonly parent: Digest;
-    readonly lease: Lease;
-    readonly expectedDiffId?: Digest;
-  }): Promise<Layer> {
-    const temporary = join(this.#directory, TEMPORARY + randomBytes(8).toString('hex'));
-    await mkdir(join(temporary, 'diff'), { recursive: true, mode: 0o755 });
-    const recipe = new RecipeWriter(join(temporary, 'recipe'));
+  /** Unpacks an uncompressed tar, whatever it will lie over. @throws IMAGE_ARCHIVE_INVALID */
+  async stage(tar: AsyncIterable<Uint8Array>): Promise<StagedLayer> {
+    const path = join(this.#directory, TEMPORARY + randomBytes(8).toString('hex'));
+    await mkdir(join(path, 'diff'), { recursive: true, mode: 0o755 });
+    const recipe = new RecipeWriter(join(path, 'recipe'));
     const counter = new DigestCounter();
-    const source = new ByteSource(counter.through(options.tar));
+    const source = new ByteSource(counter.through(tar));
     try {
-      const extracted = await extractLayer({ source, root: join(temporary, 'diff'), files: this.#files, recipe });
+      const extracted = await extractLayer({ source, root: join(path, 'diff'), files: this.#files, recipe });
       await recipe.finish();
-      const diffId = counter.digest();
-      if (options.expectedDiffId !== undefined) checkSame('layer', options.expectedDiffId, diffId);
-      const chainId = chainIdOf(options.parent, diffId);
-      return await this.#adopt(
-        temporary,
-        { chainId, diffId, tarBytes: counter.sizeBytes, ...extracted },
-        options.lease,
-      );
+      return { path, diffId: counter.digest(), tarBytes: counter.sizeBytes, ...extracted };
     } catch (error) {
       await recipe.abandon();
-      await this.#discard(temporary);
+      await this.discard(path);
       throw error;
     } finally {
       await source.close();
     }
+  }
+
+  /**
+   * Gives a staged layer its place over `parent`. `lease` holds it from then on, so that the caller can record its
+   * image before anybody collects. The staged one is used up.
+   */
+  async adopt({ path, ...layer }: StagedLayer, parent: Digest, lease: Lease): Promise<Layer> {
+    const adopted: Layer = { chainId: chainIdOf(parent, layer.diffId), ...layer };
+    return await this.#inTurn(async () => {
+      lease.hold(adopted.chainId);
+      const known = this.#layers.get(adopted.chainId);
+      if (known !== undefined) {
+        await this.discard(path);
+        return known;
+      }
+      await rename(path, join(this.#directory, hexOf(adopted.chainId)));
+      this.#records.put(adopted.chainId, adopted, { durable: true });
+      this.#layers.set(adopted.chainId, adopted);
+      return adopted;
+    });
+  }
+
+  /** stage() and adopt(). */
+  async add(options: {
+    readonly tar: AsyncIterable<Uint8Array>;
+    readonly parent: Digest;
+    readonly lease: Lease;
+  }): Promise<Layer> {
+    return await this.adopt(await this.stage(options.tar), options.parent, options.lease);
+  }
+
+  /** Any layer with this content; it may lie over other layers than wanted. */
+  findByDiffId(diffId: Digest): Layer | undefined {
+    for (const layer of this.#layers.values()) if (layer.diffId === diffId) return layer;
+    return undefined;
   }
 
   /** The tar it came from, byte for byte. @throws IMAGE_CORRUPT at the end when it is not */
@@ -168,7 +193,7 @@ export class LayerStore {
         removed.push(layer);
         const doomed = join(this.#directory, `${TEMPORARY}${randomBytes(8).toString('hex')}`);
         await rename(join(this.#directory, hexOf(id)), doomed);
-        void this.#discard(doomed);
+        void this.discard(doomed);
       }
       return removed;
     });
@@ -180,23 +205,8 @@ export class LayerStore {
       if (name === EMPTY || this.#layers.has(`sha256:${name}`)) continue;
       const doomed = name.startsWith(TEMPORARY) ? name : TEMPORARY + randomBytes(8).toString('hex');
       if (doomed !== name) await rename(join(this.#directory, name), join(this.#directory, doomed));
-      void this.#discard(join(this.#directory, doomed));
+      void this.discard(join(this.#directory, doomed));
     }
-  }
-
-  async #adopt(temporary: string, layer: Layer, lease: Lease): Promise<Layer> {
-    return await this.#inTurn(async () => {
-      lease.hold(layer.chainId);
-      const known = this.#layers.get(layer.chainId);
-      if (known !== undefined) {
-        await this.#discard(temporary);
-        return known;
-      }
-      await rename(temporary, join(this.#directory, hexOf(layer.chainId)));
-      this.#records.put(layer.chainId, layer, { durable: true });
-      this.#layers.set(layer.chainId, layer);
-      return layer;
-    });
   }
 
   async #inTurn<T>(run: () => Promise<T>): Promise<T> {
@@ -206,7 +216,7 @@ export class LayerStore {
   }
 
   /** Never fails: what stays is swept later. */
-  async #discard(path: string): Promise<void> {
+  async discard(path: string): Promise<void> {
     try {
       await this.#files.removeTree(path);
       await rm(path, { recursive: true, force: true });
