@@ -125,6 +125,7 @@ static enum stage stage;
 static uint32_t generations;
 static struct buffer failure; /* the JSON line of a failed start, kept until nothing is left behind */
 static pid_t delete_pid;
+static bool delete_wanted; /* the runtime was started, and the container's id was not taken before */
 static long long delete_started_ms, last_words_ms;
 static uint8_t output_bytes[READ_BYTES], input_bytes[READ_BYTES];
 
@@ -577,6 +578,7 @@ static void client_stdin(struct client *c, const uint8_t *bytes, size_t length)
 {
 	struct task *t = c->task;
 	if (!t || !(c->mask & MASK_STDIN) || c->was_stdin || t->stdin_eof || length == 0) return;
+	if (t->stdin_mode == STDIN_NONE) return; /* a terminal has a way in even then; it is not asked for */
 	bool open = t->tty ? t->phase == TASK_STARTING || t->out[0].fd >= 0 : t->in.fd >= 0;
 	if (!open) return;
 	if (!buffer_append(&t->stdin_queue, bytes, length)) {
@@ -786,6 +788,15 @@ static int listen_on(const char *name)
 	return -1;
 }
 
+/* A container of this id that is there already is somebody else's: our failed start must not delete it. */
+static bool runtime_knows_id(void)
+{
+	char path[PATH_MAX + 160];
+	if (!config.runtime_root) return false;
+	snprintf(path, sizeof path, "%s/%s", config.runtime_root, config.id);
+	return access(path, F_OK) == 0;
+}
+
 /* Starts `run` (init) or `exec` with fresh stdio. False: errno says why, nothing was left open. */
 static bool task_launch(struct task *t)
 {
@@ -821,6 +832,7 @@ static bool task_launch(struct task *t)
 	}
 	arguments_add(&a, config.id);
 	t->orphans_before = orphan_count;
+	if (t == &init) delete_wanted = !runtime_knows_id();
 	t->runtime_pid = runtime_spawn(&a, in[0] >= 0 ? in[0] : null_fd, t->tty ? null_fd : out[1], err[1]);
 	if (t->runtime_pid < 0) goto failed;
 	close(err[1]);
@@ -923,6 +935,8 @@ static void runtime_delete(void)
 
 static struct buffer exit_line; /* the "exited" line, for daemons that come back late */
 
+static void release_done(int status);
+
 static void task_close_streams(struct task *t)
 {
 	for (int i = 0; i < 2; i++) channel_close(&t->out[i]);
@@ -973,7 +987,8 @@ static void init_failed(const void *text, size_t length, int status)
 	if (!ok) buffer_free(&failure), buffer_printf(&failure, "{\"event\":\"failed\",\"error\":\"\",\"status\":%d}\n", status);
 	init.phase = TASK_FREE;
 	task_close_streams(&init);
-	runtime_delete();
+	if (delete_wanted) runtime_delete();
+	else release_done(0);
 }
 
 static void task_failed(struct task *t, const void *text, size_t length, int status)
