@@ -18,3 +18,9 @@ trap 'rm -f "$temporary"' EXIT
 # shellcheck disable=SC2086
 "$compiler" -std=gnu11 -O2 -static -s $warnings -o "$temporary" "$here/shim.c"
 mv "$temporary" "$output"
+# The init for `--init`, where the host has none; only beside the shim that is installed.
+if [ $# -eq 0 ]; then
+  # shellcheck disable=SC2086
+  "$compiler" -std=gnu11 -Os -static -s $warnings -o "$temporary" "$here/init.c"
+  mv "$temporary" "$(dirname "$output")/init"
+fi
