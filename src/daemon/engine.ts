@@ -1,0 +1,112 @@
+/**
+ * The composition root, and what an embedding program imports: opens every room in order, connects their ports, and
+ * closes them in reverse. What fails half-way closes what was opened.
+ */
+import { mkdir } from 'node:fs/promises';
+import { join } from 'node:path';
+
+import { parseListener } from '../api/listen.ts';
+import { openApi } from '../api/open-api.ts';
+import { createBuilder } from '../build/builder.ts';
+import { openContainers } from '../container/containers.ts';
+import type { Containers } from '../container/port.ts';
+import { systemClock } from '../core/clock.ts';
+import type { Logger } from '../core/log.ts';
+import { EventBus } from '../event/event-bus.ts';
+import { openImages } from '../image/images.ts';
+import type { Images } from '../image/port.ts';
+import { treeArchive } from '../image/tree-archive.ts';
+import { openKernel } from '../kernel/kernel.ts';
+import { decodeContainer } from '../lifecycle/created.ts';
+import { readLog } from '../log/read-log.ts';
+import { openNetworks } from '../network/open-networks.ts';
+import type { Networks } from '../network/port.ts';
+import { readHostFacts as readRuntimeFacts } from '../runtime/host-facts.ts';
+import { openRuntime } from '../runtime/oci-runtime.ts';
+import { openStore } from '../store/store.ts';
+import { openSupervisor } from '../supervisor/supervisor.ts';
+import { openVolumes } from '../volume/volumes.ts';
+import type { Volumes } from '../volume/port.ts';
+import type { DaemonOptions } from './options.ts';
+import { describeStuck } from './stuck.ts';
+import { openSystem } from './system.ts';
+import { tlsFiles } from './tls.ts';
+import { chooseRuntimes } from './runtimes.ts';
+import { nativeProgram } from './native-program.ts';
+import { createOwnerLookup } from './owner-lookup.ts';
+import { goArchitecture } from './host-facts.ts';
+import { VERSION } from './version.ts';
+
+export interface Engine extends AsyncDisposable {
+  /** Where the API listens, in --host's form. */
+  readonly addresses: readonly string[];
+  readonly containers: Containers;
+  readonly images: Images;
+  readonly networks: Networks;
+  readonly volumes: Volumes;
+  readonly events: EventBus;
+}
+
+export async function openEngine({ options, logger }: { readonly options: DaemonOptions; readonly logger: Logger }): Promise<Engine> {
+  await using opening = new AsyncDisposableStack();
+  const clock = systemClock;
+  const { dataRoot, execRoot } = options;
+  await Promise.all([
+    mkdir(dataRoot, { recursive: true, mode: 0o710 }),
+    mkdir(execRoot, { recursive: true, mode: 0o711 }),
+    mkdir(join(dataRoot, 'tmp'), { recursive: true, mode: 0o700 }),
+  ]);
+
+  const kernel = opening.use(await openKernel());
+  const store = opening.use(openStore({ path: join(dataRoot, 'longshore.db'), clock, logger }));
+  const events = new EventBus({ clock, journal: store.journal });
+  const [host, runtimes, images, networks, volumes] = await Promise.all([
+    readRuntimeFacts(kernel),
+    chooseRuntimes(options),
+    openImages({ dataRoot, kernel, store, events, clock, logger, dockerVersion: VERSION, insecureRegistries: options.insecureRegistries, registryMirrors: options.registryMirrors, maxConcurrentDownloads: options.maxConcurrentDownloads, maxConcurrentUploads: options.maxConcurrentUploads }),
+    openNetworks({ execRoot, kernel, store, events, clock, logger, bridgeName: options.bridge, bip: options.bip, fixedCidr: options.fixedCidr, defaultAddressPools: options.defaultAddressPools, mtu: options.mtu, ipForward: options.ipForward }),
+    openVolumes({ dataRoot, kernel, store, events, clock, logger }),
+  ]);
+  const runtime = await openRuntime({ execRoot, kernel, shimPath: nativeProgram('shim'), runtimes: runtimes.table, logger });
+  const archive = treeArchive(kernel);
+  const supervisorOf = (): typeof supervisor => supervisor;
+  const { containers, resources, recover } = openContainers({
+    supervisor: supervisorOf,
+    images, networks, volumes, treeArchive: archive, events, readLog, clock, logger,
+    files: kernel.files,
+    cgroups: kernel.cgroups,
+    host,
+    daemon: {
+      cgroupParent: options.cgroupParent, cgroupDriver: 'cgroupfs', init: options.init, initPath: nativeProgram('init'), noNewPrivileges: options.noNewPrivileges,
+      seccompProfile: '', ulimits: options.defaultUlimits, ipcMode: 'private', cgroupnsMode: '', shmSizeBytes: options.defaultShmSizeBytes,
+      runtimes: Object.keys(runtimes.table), defaultRuntime: runtimes.fallback,
+    },
+    settings: {
+      dataRoot,
+      hostname: (await import('node:os')).hostname(),
+      defaultLog: { driver: options.logDriver, options: options.logOptions },
+      platform: { os: 'linux', architecture: goArchitecture(), variant: '' },
+      dns: { servers: options.dns, options: options.dnsOptions, search: options.dnsSearch },
+    },
+  });
+  const supervisor = openSupervisor({ clock, logger, records: store.collection('containers', decodeContainer), runtime, resources, events, stuck: describeStuck });
+  opening.use(supervisor);
+  await recover();
+  opening.defer(() => supervisor.shutdown({ stopContainers: !options.liveRestore, timeoutS: options.shutdownTimeoutS }));
+
+  const builder = createBuilder({
+    images, containers, treeArchive: archive, scratchDir: join(dataRoot, 'tmp'), logger,
+    removeTree: (path) => kernel.files.removeTree(path),
+    lookUpOwner: createOwnerLookup(kernel.files),
+    fetch: (url) => fetch(url),
+  });
+  const system = openSystem({ options, host, runtimes });
+  const tls = await tlsFiles(options);
+  const api = await openApi(
+    { containers, images, networks, volumes, events, treeArchive: archive, system, builder, clock, logger },
+    { listeners: options.hosts.map((text) => parseListener(text, text.startsWith('tcp://') ? tls : null, options.group)) },
+  );
+  opening.use(api);
+  const opened = opening.move();
+  return { addresses: api.addresses, containers, images, networks, volumes, events, [Symbol.asyncDispose]: () => opened.disposeAsync() };
+}

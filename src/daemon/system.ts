@@ -1,0 +1,106 @@
+/** What /info and /version show: the host's facts and this daemon's settings, put together when asked. */
+import { randomUUID } from 'node:crypto';
+import { readFileSync, writeFileSync } from 'node:fs';
+import { release } from 'node:os';
+import { join } from 'node:path';
+
+import type { InfoFacts, System, VersionFacts } from '../api/port.ts';
+import { formatTime, systemClock } from '../core/clock.ts';
+import type { HostFacts } from '../runtime/spec/input.ts';
+import { goArchitecture, readHostFacts } from './host-facts.ts';
+import { nativeProgram } from './native-program.ts';
+import type { DaemonOptions } from './options.ts';
+import type { Runtimes } from './runtimes.ts';
+import { VERSION } from './version.ts';
+
+export interface SystemNeeds {
+  readonly options: DaemonOptions;
+  readonly host: HostFacts;
+  readonly runtimes: Runtimes;
+}
+
+export function openSystem({ options, host, runtimes }: SystemNeeds): System {
+  const id = engineId(options.dataRoot);
+  const version: VersionFacts = {
+    version: VERSION,
+    gitCommit: process.env['LONGSHORE_COMMIT'] ?? '',
+    buildTime: '',
+    nodeVersion: process.version,
+    os: 'linux',
+    arch: goArchitecture(),
+    kernelVersion: release(),
+    components: [],
+  };
+  return { version, info: () => infoFacts(id, options, host, runtimes) };
+}
+
+async function infoFacts(id: string, options: DaemonOptions, host: HostFacts, runtimes: Runtimes): Promise<InfoFacts> {
+  const facts = await readHostFacts(options.dataRoot);
+  const { limits } = host;
+  return {
+    ...facts,
+    id,
+    dataRoot: options.dataRoot,
+    cgroupDriver: 'cgroupfs',
+    cgroupVersion: host.cgroupVersion === 'v2' ? '2' : '1',
+    controllers: {
+      memory: limits.memory, swap: limits.swap, cpuCfs: limits.cpuCfs, cpuShares: limits.cpuShares, cpuset: limits.cpuset, pids: limits.pids,
+      oomKillDisable: limits.oomKillDisable, kernelMemoryTcp: limits.kernelMemoryTcp, blkio: limits.blkioWeight || limits.blkioReadBps,
+    },
+    debug: options.logLevel === 'debug',
+    systemTime: formatTime(systemClock.wallNs()),
+    loggingDriver: options.logDriver,
+    logDrivers: ['json-file', 'local', 'none'],
+    networkDrivers: ['bridge', 'host', 'ipvlan', 'macvlan', 'null'],
+    volumeDrivers: ['local'],
+    runtimes: Object.fromEntries(Object.entries(runtimes.table).map(([name, { path, options: args }]) => [name, { path, args }])),
+    defaultRuntime: runtimes.fallback,
+    initBinary: nativeProgram('init'),
+    securityOptions: [
+      ...(host.apparmorProfiles === null ? [] : ['name=apparmor']),
+      ...(host.seccomp ? ['name=seccomp,profile=builtin'] : []),
+      ...(host.cgroupVersion === 'v2' ? ['name=cgroupns'] : []),
+      ...(options.noNewPrivileges ? ['name=no-new-privileges'] : []),
+    ],
+    insecureRegistries: ['::1/128', '127.0.0.0/8', ...options.insecureRegistries],
+    registryMirrors: options.registryMirrors,
+    defaultAddressPools: options.defaultAddressPools,
+    labels: options.labels,
+    experimental: false,
+    liveRestore: options.liveRestore,
+    httpProxy: process.env['HTTP_PROXY'] ?? process.env['http_proxy'] ?? '',
+    httpsProxy: process.env['HTTPS_PROXY'] ?? process.env['https_proxy'] ?? '',
+    noProxy: process.env['NO_PROXY'] ?? process.env['no_proxy'] ?? '',
+    warnings: warnings(host),
+    cdiSpecDirs: [],
+  };
+}
+
+/** Source: moby daemon/info_unix.go fillPlatformInfo(), in its order. */
+function warnings({ limits, cgroupVersion, ipv4Forwarding }: HostFacts): string[] {
+  const missing: [boolean, string][] = [
+    [limits.memory, 'No memory limit support'],
+    [limits.swap, 'No swap limit support'],
+    [limits.oomKillDisable || cgroupVersion === 'v2', 'No oom kill disable support'],
+    [limits.cpuCfs, 'No cpu cfs quota support'],
+    [limits.cpuCfs, 'No cpu cfs period support'],
+    [limits.cpuShares, 'No cpu shares support'],
+    [limits.cpuset, 'No cpuset support'],
+    [ipv4Forwarding, 'IPv4 forwarding is disabled'],
+  ];
+  return missing.filter(([there]) => !there).map(([, text]) => `WARNING: ${text}`);
+}
+
+/** The same for the life of the data root, as Docker's. */
+function engineId(dataRoot: string): string {
+  const path = join(dataRoot, 'engine-id');
+  try {
+    const id = readFileSync(path, 'utf8').trim();
+    if (/^[\da-f-]{36}$/.test(id)) return id;
+  } catch {
+    // the first start
+  }
+  const id = randomUUID();
+  writeFileSync(path, id, { mode: 0o600 });
+  return id;
+}
