@@ -32,7 +32,9 @@ const ID_MAX = 0xffff_fffe; // 2^32-1 means "leave it"
 /** A batch lets other calls through after this long. */
 const TURN_MS_MAX = 4;
 
-const openLane = new Lane(1);
+/** A file system that a container brought (FUSE) may never answer. */
+const OPEN_MS_MAX = 30_000;
+const openLane = new Lane({ name: 'openat2', width: 2, waitMsMax: OPEN_MS_MAX });
 
 export function makeNode(path: string, mode: number, major: number, minor: number): void {
   applyOne({ kind: 'node', path, mode, major, minor });
@@ -52,21 +54,40 @@ export async function openInRoot(root: string, path: string, flags: number, mode
   const all = (flags & O_PATH) === 0 ? flags | O_CLOEXEC | O_NOCTTY | O_NONBLOCK : flags | O_CLOEXEC;
   const how = openHow(all, mode, IN_ROOT);
   const rootFd = openFile(root, O_PATH | O_DIRECTORY);
-  try {
-    for (let tries = 1; ; tries++) {
-      try {
-        return await openLane.run(() =>
-          checkAsync('openat2', detail, (done) =>
-            native.openat2.async(SYSCALL.openat2, rootFd, path === '' ? '/' : path, how, how.length, done),
-          ),
-        );
-      } catch (error) {
-        if (!isErrno(error, ERRNO.EAGAIN) || tries === OPEN_TRIES_MAX) throw error;
-      }
+  const start = (): Promise<number> =>
+    checkAsync('openat2', detail, (done) =>
+      native.openat2.async(SYSCALL.openat2, rootFd, path === '' ? '/' : path, how, how.length, done),
+    );
+  const opened = openLane.run(() => retrying(start)).finally(() => closeFile(rootFd));
+  return withinTime(opened, detail);
+}
+
+/** A rename on the way makes openat2 give up; again then. */
+async function retrying(start: () => Promise<number>): Promise<number> {
+  for (let tries = 1; ; tries++) {
+    try {
+      return await start();
+    } catch (error) {
+      if (!isErrno(error, ERRNO.EAGAIN) || tries === OPEN_TRIES_MAX) throw error;
     }
-  } finally {
-    closeFile(rootFd);
   }
+}
+
+/** The descriptor, or an error once it took too long; a descriptor that comes later is closed. */
+function withinTime(opened: Promise<number>, detail: () => string): Promise<number> {
+  return new Promise((resolve, reject) => {
+    let isLate = false;
+    const timer = setTimeout(() => {
+      isLate = true;
+      reject(new KernelError('openat2', ERRNO.ETIMEDOUT, detail(), 'the file system does not answer'));
+    }, OPEN_MS_MAX);
+    opened
+      .then(
+        (fd) => (isLate ? closeFile(fd) : resolve(fd)),
+        (error: unknown) => reject(error instanceof Error ? error : new Error(String(error))),
+      )
+      .finally(() => clearTimeout(timer));
+  });
 }
 
 /** In order; the first failure ends it. `root` null: paths are the host's. */

@@ -4,6 +4,8 @@ import type { Cgroups, Files, Kernel, LinkLayer, Mounts, Nftables, Processes, Se
 import { findLibrary } from './shared-library.ts';
 import { WorkerClient } from './worker-client.ts';
 
+const BATCH_SLICE = 4096;
+
 export interface KernelOptions {
   /**
    * Told when the worker thread dies of a bug; every call fails from then on. Left out: it is thrown, so that the
@@ -113,7 +115,12 @@ function filesOver(worker: WorkerClient): Files {
     setTimes: (path, accessNs, modifyNs) => worker.call('setTimes', path, accessNs, modifyNs),
     openInRoot: (root, path, flags, mode) => worker.call('openInRoot', root, path, flags, mode),
     removeTree: (path) => worker.call('removeTree', path),
-    batch: (operations, root) => worker.call('applyBatch', operations, root ?? null),
+    async batch(operations, root) {
+      // In slices: the worker's heap is small, and other calls pass between them.
+      for (let at = 0; at < operations.length; at += BATCH_SLICE) {
+        await worker.call('applyBatch', operations.slice(at, at + BATCH_SLICE), root ?? null);
+      }
+    },
   };
 }
 

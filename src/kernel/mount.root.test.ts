@@ -3,6 +3,7 @@ import { mkdirSync, readdirSync, readFileSync, symlinkSync, writeFileSync } from
 import { join } from 'node:path';
 import { test } from 'node:test';
 
+import { overlayByPage } from './mount.ts';
 import { withScratch } from './scratch.ts';
 
 const MS_BIND = 0x1000;
@@ -135,4 +136,25 @@ test('unmount: does not hold up other calls', () =>
       kernel.mounts.below('/nothing').then(() => order.push('other')),
     ]);
     assert.deepEqual(order, ['other', 'unmount']);
+  }));
+
+test('overlayByPage: the way of kernels before 6.5 takes as many layers and the same hostile names', () =>
+  withScratch(async ({ kernel, directory }) => {
+    const [upperDir = '', workDir = '', target = ''] = directories(directory, 'upper', 'work', 'merged');
+    for (const [count, padding] of [
+      [3, 20],
+      [120, 120],
+    ] as const) {
+      const lowerDirs = directories(
+        directory,
+        ...Array.from({ length: count }, (_, index) => `a:b,c\\d ${index}`.padEnd(padding, 'x')),
+      );
+      for (const [index, path] of lowerDirs.entries()) writeFileSync(join(path, `file-${index}`), '');
+      overlayByPage({ lowerDirs, upper: { upperDir, workDir }, target });
+      try {
+        assert.equal(readdirSync(target).filter((name) => name.startsWith('file-')).length, count);
+      } finally {
+        await kernel.mounts.unmount(target);
+      }
+    }
   }));

@@ -10,7 +10,6 @@ import {
   checkAsync,
   closeFile,
   MNT_DETACH,
-  MS_BIND,
   native,
   O_PATH,
   openFile,
@@ -33,30 +32,16 @@ const FSCONFIG_CMD_CREATE = 6;
 const MOVE_MOUNT_F_EMPTY_PATH = 4;
 const MOUNT_ATTR_RDONLY = 1;
 const MS_RDONLY = 1;
-const MS_REMOUNT = 0x20;
-const MS_MOVE = 0x2000;
-const MS_PROPAGATION = 0x1e0000; // unbindable, private, slave, shared
 /** fsconfig(2) takes strings of at most 256 bytes with their NUL. */
 const FSCONFIG_STRING_BYTES_MAX = 255;
 /** mount(2) reads one page. */
 const MOUNT_DATA_BYTES_MAX = 4095;
 const LOG_BYTES_MAX = 4096;
 const O_DIRECTORY = 0o200000;
-/** These types never wait for a network or a disk. */
-const LOCAL_TYPES: ReadonlySet<string> = new Set([
-  'tmpfs',
-  'proc',
-  'sysfs',
-  'devpts',
-  'mqueue',
-  'overlay',
-  'cgroup',
-  'cgroup2',
-]);
-
-/** Two of libuv's four threads at most, so that a hanging file server does not stop the daemon's own file calls. */
-const unmountLane = new Lane(2);
-const mountLane = new Lane(1);
+/** A file server that hangs keeps a thread each; never all of them. */
+const mountLane = new Lane({ name: 'mount', width: 2, waitMsMax: 60_000 });
+/** Writing back an overlay's upper file system may take its time. */
+const unmountLane = new Lane({ name: 'umount2', width: 2, waitMsMax: 600_000 });
 
 /** Found out by the first overlay: null until then. */
 let hasLowerdirPlus: boolean | null = null;
@@ -91,14 +76,12 @@ export async function mount(options: Parameters<Mounts['mount']>[0]): Promise<vo
     throw new KernelError('mount', ERRNO.EINVAL, detail(), 'flags out of range');
   if (Buffer.byteLength(data) > MOUNT_DATA_BYTES_MAX)
     throw new KernelError('mount', ERRNO.E2BIG, detail(), `more than ${MOUNT_DATA_BYTES_MAX} bytes of options`);
-  const isQuick = (flags & (MS_BIND | MS_REMOUNT | MS_MOVE | MS_PROPAGATION)) !== 0 || LOCAL_TYPES.has(type);
-  if (isQuick) check(native.mount(source, target, type, flags, data === '' ? null : data), 'mount', detail);
-  else
-    await mountLane.run(() =>
-      checkAsync('mount', detail, (done) =>
-        native.mount.async(source, target, type, flags, data === '' ? null : data, done),
-      ),
-    );
+  // On a pool thread: also a bind looks up a path, which may be on a file server that does not answer.
+  await mountLane.run(() =>
+    checkAsync('mount', detail, (done) =>
+      native.mount.async(source, target, type, flags, data === '' ? null : data, done),
+    ),
+  );
 }
 
 /** On a pool thread: an overlay's last unmount writes back its whole upper file system. */
@@ -166,7 +149,7 @@ function overlayByLayer(options: OverlayOptions): void {
 }
 
 /** For kernels before 6.5: all in one page of options; paths that would not fit go by descriptor. */
-function overlayByPage(options: OverlayOptions): void {
+export function overlayByPage(options: OverlayOptions): void {
   using held = new Held();
   const total = options.lowerDirs.reduce((sum, path) => sum + Buffer.byteLength(path) + 1, 0);
   const bytesMax = total > MOUNT_DATA_BYTES_MAX / 2 ? 0 : MOUNT_DATA_BYTES_MAX;

@@ -1,10 +1,12 @@
 /** For tests only: a kernel, a directory of one's own, and a check that nothing was left behind. */
 import assert from 'node:assert/strict';
+import { execFileSync } from 'node:child_process';
 import { mkdtempSync, readdirSync, readFileSync, readlinkSync, rmSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 
 import { openKernel } from './kernel.ts';
+import { mountPointsBelow, parseMountinfo } from './mountinfo.ts';
 import type { Kernel } from './port.ts';
 
 export interface Scratch {
@@ -27,6 +29,10 @@ export async function withScratch(action: (scratch: Scratch) => Promise<void>): 
     await action({ kernel, directory, prefix });
     assert.deepEqual(await settled(() => state(directory, prefix), before), before, 'left behind');
   } finally {
+    // After a test that failed; never delete through a mount.
+    for (const path of mountPointsBelow(parseMountinfo(readFileSync('/proc/self/mountinfo', 'utf8')), directory)) {
+      execFileSync('umount', ['-l', path]);
+    }
     rmSync(directory, { recursive: true, force: true });
   }
 }

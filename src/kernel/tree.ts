@@ -41,7 +41,7 @@ const DEPTH_MAX = 64;
 /** Somebody may still write into it: look again this often. */
 const SWEEPS_MAX = 8;
 
-const largeFileLane = new Lane(1);
+const largeFileLane = new Lane({ name: 'unlinkat', width: 1, waitMsMax: 600_000 });
 
 interface Entry {
   /** Ends in NUL: names are bytes, not text. */
