@@ -1,0 +1,23 @@
+/** "ctrl-p,ctrl-q": what to type at a terminal to leave the container running. Source: moby/term ascii.go. */
+import { EngineError } from '../core/engine-error.ts';
+
+const DEFAULT = Buffer.from([0x10, 0x11]); // ctrl-p, ctrl-q
+const CONTROL: Readonly<Record<string, number>> = { '@': 0, '[': 27, '\\': 28, ']': 29, '^': 30, _: 31 };
+
+/** null and "" take the default. @throws {EngineError} PARAMETER_INVALID "Invalid detach keys (x) provided" */
+export function parseDetachKeys(keys: string | null): Buffer {
+  if (keys === null || keys === '') return DEFAULT;
+  return Buffer.from(keys.split(',').map((key) => codeOf(key, keys)));
+}
+
+function codeOf(key: string, all: string): number {
+  if (key.length === 1 && key.charCodeAt(0) < 0x80) return key.charCodeAt(0);
+  if (key === 'DEL') return 127;
+  const control = key.toLowerCase().startsWith('ctrl-') ? key.slice('ctrl-'.length).toLowerCase() : '';
+  if (control.length === 1) {
+    if (control >= 'a' && control <= 'z') return control.charCodeAt(0) - 96;
+    const code = Object.hasOwn(CONTROL, control) ? CONTROL[control] : undefined;
+    if (code !== undefined) return code;
+  }
+  throw new EngineError('PARAMETER_INVALID', `Invalid detach keys (${all}) provided`);
+}

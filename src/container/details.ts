@@ -1,0 +1,110 @@
+/** A snapshot, with everything about it that inspect and list show and that other rooms know. */
+import { posix } from 'node:path';
+
+import type { EndpointSpec, PortBinding } from '../core/container-spec.ts';
+import type { Container } from '../lifecycle/container.ts';
+import type { EndpointState } from '../network/port.ts';
+import { commandOf } from './merge-config.ts';
+import type { Parts } from './parts.ts';
+import type { ContainerDetails } from './port.ts';
+import { liveOf } from './status.ts';
+
+const NO_PORTS: Readonly<Record<string, readonly PortBinding[]>> = {};
+const NO_OVERLAY = { lowerDir: '', upperDir: '', workDir: '', mergedDir: '' };
+
+export async function describe(
+  parts: Parts,
+  container: Container,
+  options: { readonly size: boolean },
+): Promise<ContainerDetails> {
+  const live = liveOf(container) !== null;
+  const directory = containerDirectory(parts.settings.dataRoot, container.id);
+  return {
+    container,
+    image: container.imageId === '' ? null : parts.imageOf(container.imageId),
+    command: commandOf(container.spec.process),
+    endpoints: endpointsOf(parts, container, live),
+    ports: live ? parts.networks.ports(container.id) : NO_PORTS,
+    sandboxKey: live ? (parts.namespacePaths.get(container.id) ?? '') : '',
+    execIds: parts.supervisor.execs(container.id).flatMap((exec) => (exec.state.at === 'exited' ? [] : exec.id)),
+    paths: {
+      log: logKept(container) ? posix.join(directory, `${container.id}-json.log`) : '',
+      resolvConf: container.run > 0 ? posix.join(directory, 'resolv.conf') : '',
+      hostname: container.run > 0 ? posix.join(directory, 'hostname') : '',
+      hosts: container.run > 0 ? posix.join(directory, 'hosts') : '',
+    },
+    overlay: overlayOf(parts, container),
+    sizes: options.size ? await sizesOf(parts, container) : null,
+    runtime: container.spec.host.runtime,
+    appArmorProfile: appArmorProfileOf(parts, container),
+    platform: 'linux',
+  };
+}
+
+export function containerDirectory(dataRoot: string, id: string): string {
+  return posix.join(dataRoot, 'containers', id);
+}
+
+/** Other drivers than "none" keep a local file too, but only json-file's is shown to shippers. */
+function logKept(container: Container): boolean {
+  return container.spec.host.log.driver === 'json-file';
+}
+
+/** What is, of a live container; what was asked, of any other. */
+function endpointsOf(parts: Parts, container: Container, live: boolean): ReadonlyMap<string, EndpointState> {
+  if (live) {
+    const endpoints = parts.networks.endpoints(container.id);
+    if (endpoints.size > 0) return endpoints;
+  }
+  return new Map(
+    Object.entries(container.spec.endpoints).map(([asked, spec]) => {
+      const network = parts.networkOf(asked);
+      // As in Docker, a container that never ran does not show the network's ID.
+      return [network?.name ?? asked, endpointAsked(spec, container.run > 0 ? (network?.id ?? '') : '')];
+    }),
+  );
+}
+
+function endpointAsked(spec: EndpointSpec, networkId: string): EndpointState {
+  return {
+    networkId,
+    endpointId: '',
+    spec,
+    gateway: '',
+    ipv4Address: '',
+    ipv4PrefixLength: 0,
+    ipv6Gateway: '',
+    ipv6Address: '',
+    ipv6PrefixLength: 0,
+    macAddress: spec.macAddress,
+    dnsNames: null,
+    interfaceName: '',
+  };
+}
+
+/** A container that is being removed may have lost its top already. */
+function overlayOf(parts: Parts, container: Container): ContainerDetails['overlay'] {
+  try {
+    return parts.images.snapshots.describe(container.id);
+  } catch (error) {
+    parts.logger.debug({ container: container.id, error }, 'the rootfs of a container cannot be described');
+    return NO_OVERLAY;
+  }
+}
+
+/** As Docker, which shows -1 for sizes that cannot be had, a list never fails for one container. */
+async function sizesOf(parts: Parts, container: Container): Promise<ContainerDetails['sizes']> {
+  try {
+    return await parts.images.snapshots.sizes(container.id);
+  } catch (error) {
+    parts.logger.warn({ container: container.id, error }, 'the size of a container cannot be measured');
+    return { writableBytes: -1, rootBytes: -1 };
+  }
+}
+
+function appArmorProfileOf(parts: Parts, container: Container): string {
+  if (parts.host.apparmorProfiles === null) return '';
+  const option = container.spec.host.securityOpt?.findLast((one) => /^apparmor[=:]/.test(one));
+  if (option !== undefined) return option.slice('apparmor='.length);
+  return container.spec.host.privileged ? 'unconfined' : 'docker-default';
+}

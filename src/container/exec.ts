@@ -1,0 +1,74 @@
+/** `docker exec`. Source: moby daemon/exec.go, api/server/router/container/exec.go (v28). */
+import type { Duplex } from 'node:stream';
+
+import { EngineError } from '../core/engine-error.ts';
+import type { Container } from '../lifecycle/container.ts';
+import { notRunning, pausedBeforeExec, restarting } from '../lifecycle/words.ts';
+import type { Exec, ExecConfig } from '../supervisor/port.ts';
+import { parseDetachKeys } from './detach-keys.ts';
+import type { Parts } from './parts.ts';
+import type { Containers } from './port.ts';
+import { refused } from './refused.ts';
+import { liveOf, statusOf } from './status.ts';
+
+export async function createExec(parts: Parts, ref: string, config: ExecConfig): Promise<string> {
+  if (config.cmd.length === 0) throw new EngineError('CONTAINER_SPEC_INVALID', 'No exec command specified');
+  const container = parts.resolver.resolve(ref);
+  checkCanExec(container);
+  parseDetachKeys(config.detachKeys);
+  for (const entry of config.env ?? []) checkEnv(entry);
+  return parts.supervisor.execCreate(container.id, config);
+}
+
+export function inspectExec(parts: Parts, execId: string): ReturnType<Containers['execInspect']> {
+  const exec = findExec(parts, execId);
+  const container = parts.supervisor.get(exec.containerId);
+  // moby: an exec is as reachable as its container.
+  if (container === undefined) throw new EngineError('CONTAINER_NOT_FOUND', `No such container: ${exec.containerId}`);
+  const [entrypoint = '', ...rest] = exec.config.cmd;
+  return { exec, process: { entrypoint, arguments: rest } };
+}
+
+export async function startExec(
+  parts: Parts,
+  execId: string,
+  options: Parameters<Containers['execStart']>[1],
+): Promise<{ readonly tty: boolean; readonly stream: Duplex | null; readonly detachKeys: Buffer | null }> {
+  const exec = findExec(parts, execId);
+  const container = parts.supervisor.get(exec.containerId);
+  if (container === undefined) throw new EngineError('CONTAINER_NOT_FOUND', `No such container: ${exec.containerId}`);
+  checkCanExec(container);
+  if (exec.state.at !== 'created') {
+    const what = exec.state.at === 'running' ? 'is already running' : 'has already run';
+    throw new EngineError('EXEC_CONFLICT', `exec command ${exec.id} ${what}`);
+  }
+  const { stream } = await parts.supervisor.execStart(execId, options);
+  const { config } = exec;
+  const watched = config.tty && config.attachStdin && !options.detach;
+  return { tty: config.tty, stream, detachKeys: watched ? parseDetachKeys(config.detachKeys) : null };
+}
+
+export async function resizeExec(parts: Parts, execId: string, rows: number, columns: number): Promise<void> {
+  const exec = findExec(parts, execId);
+  await parts.supervisor.execResize(exec.id, rows, columns);
+}
+
+/** @throws {EngineError} EXEC_NOT_FOUND "No such exec instance: x" */
+function findExec(parts: Parts, execId: string): Exec {
+  const exec = parts.supervisor.exec(execId);
+  if (exec === undefined) throw new EngineError('EXEC_NOT_FOUND', `No such exec instance: ${execId}`);
+  return exec;
+}
+
+export function checkCanExec(container: Container): void {
+  if (statusOf(container) === 'restarting') throw refused(restarting(container.id));
+  if (statusOf(container) === 'paused') throw refused(pausedBeforeExec(container.id));
+  if (liveOf(container) === null) throw refused(notRunning(container.id));
+}
+
+/** Source: moby opts/env.go ValidateEnv. */
+export function checkEnv(entry: string): void {
+  if (entry === '' || entry.startsWith('=')) {
+    throw new EngineError('CONTAINER_SPEC_INVALID', `invalid environment variable: ${entry}`);
+  }
+}

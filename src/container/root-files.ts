@@ -1,0 +1,118 @@
+/**
+ * A few files and directories inside a container's rootfs, found as the container would find them: links are
+ * followed inside the root and never out of it (openat2 with RESOLVE_IN_ROOT, behind RootOpener).
+ */
+import { close, constants, fchown, read } from 'node:fs';
+import { mkdir, readlink } from 'node:fs/promises';
+import { posix } from 'node:path';
+import { promisify } from 'node:util';
+
+import { EngineError } from '../core/engine-error.ts';
+import type { RootOpener } from './parts.ts';
+
+const READ_BYTES = 64 * 1024;
+const O_PATH = 0o10_000_000; // not in node:fs
+const O_CLOEXEC = 0o2_000_000;
+const DIRECTORY = O_PATH | O_CLOEXEC | constants.O_DIRECTORY;
+
+const readAt = promisify(read);
+const closeFd = promisify(close);
+const chownFd = promisify(fchown);
+
+export class RootFiles {
+  readonly #opener: RootOpener;
+
+  constructor(opener: RootOpener) {
+    this.#opener = opener;
+  }
+
+  /** "" where there is no such (regular) file. @throws {EngineError} for one larger than `maxBytes` */
+  async readText(root: string, path: string, maxBytes: number): Promise<string> {
+    const flags = constants.O_RDONLY | constants.O_NONBLOCK | constants.O_NOCTTY | O_CLOEXEC;
+    const fd = await this.#open(root, path, flags);
+    if (fd === null) return '';
+    try {
+      return (await readAll(fd, path, maxBytes)).toString('utf8');
+    } finally {
+      await closeFd(fd);
+    }
+  }
+
+  /** The path on the host of what `path` is in the container, or null. True when asked; what runs there may change it. */
+  async locate(root: string, path: string): Promise<string | null> {
+    const fd = await this.#open(root, path, O_PATH | O_CLOEXEC);
+    if (fd === null) return null;
+    try {
+      return await readlink(`/proc/self/fd/${fd}`);
+    } finally {
+      await closeFd(fd);
+    }
+  }
+
+  /** Makes the directory and its parents (0755, root's) where they are missing. */
+  async ensureDirectory(root: string, path: string): Promise<void> {
+    const clean = posix.resolve('/', path);
+    const there = await this.#openDirectory(root, clean);
+    if (there !== null) return closeFd(there);
+    let parent = await this.#openDirectory(root, '/');
+    if (parent === null) throw new Error(`no rootfs at ${root}`);
+    try {
+      let prefix = '';
+      for (const name of clean.split('/').filter((part) => part !== '')) {
+        prefix += `/${name}`;
+        const next: number = await this.#enter(root, prefix, parent, name);
+        await closeFd(parent);
+        parent = next;
+      }
+    } finally {
+      await closeFd(parent);
+    }
+  }
+
+  /** By descriptor of the parent: whatever the container does to the path meanwhile, nothing outside is touched. */
+  async #enter(root: string, path: string, parent: number, name: string): Promise<number> {
+    const there = await this.#openDirectory(root, path);
+    if (there !== null) return there;
+    await mkdir(`/proc/self/fd/${parent}/${name}`, { mode: 0o755 });
+    const made = await this.#opener.openInRoot(root, path, O_CLOEXEC | constants.O_RDONLY | constants.O_DIRECTORY, 0);
+    await chownFd(made, 0, 0);
+    return made;
+  }
+
+  async #openDirectory(root: string, path: string): Promise<number | null> {
+    try {
+      return await this.#open(root, path, DIRECTORY);
+    } catch (error) {
+      if (codeOf(error) !== 'ENOTDIR') throw error;
+      throw new EngineError('CONTAINER_PATH_INVALID', `Cannot mkdir: ${path} is not a directory`, { cause: error });
+    }
+  }
+
+  /** null: nothing is there. */
+  async #open(root: string, path: string, flags: number): Promise<number | null> {
+    try {
+      return await this.#opener.openInRoot(root, path, flags, 0);
+    } catch (error) {
+      if (codeOf(error) === 'ENOENT') return null;
+      throw error;
+    }
+  }
+}
+
+async function readAll(fd: number, path: string, maxBytes: number): Promise<Buffer> {
+  const chunks: Buffer[] = [];
+  let size = 0;
+  for (;;) {
+    const buffer = Buffer.allocUnsafe(READ_BYTES);
+    const { bytesRead } = await readAt(fd, buffer, 0, buffer.length, null);
+    if (bytesRead === 0) return Buffer.concat(chunks);
+    size += bytesRead;
+    if (size > maxBytes) throw new EngineError('CONTAINER_PATH_INVALID', `${path} is larger than ${maxBytes} bytes`);
+    chunks.push(buffer.subarray(0, bytesRead));
+  }
+}
+
+/** The symbolic errno of a failed call of Node's or the kernel room's. */
+export function codeOf(error: unknown): string | undefined {
+  return error instanceof Error && 'code' in error && typeof error.code === 'string' ? error.code : undefined;
+}

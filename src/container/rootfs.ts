@@ -1,0 +1,78 @@
+/**
+ * A container's rootfs on the host, mounted while somebody needs it: its run, a copy, an export. The snapshots count
+ * the mounts; what belongs to a run is remembered here, so that a run is given back once and only once.
+ */
+import { rm } from 'node:fs/promises';
+import { posix } from 'node:path';
+
+import type { Container } from '../lifecycle/container.ts';
+import type { Snapshots } from '../image/port.ts';
+import type { Parts } from './parts.ts';
+
+export interface Rootfs extends AsyncDisposable {
+  readonly path: string;
+}
+
+/**
+ * For a moment, whether it runs or not. A reader that never begins would hold it for ever: callers dispose of it or hand
+ * it to a stream that is read.
+ */
+export async function openRootfs(parts: Pick<Parts, 'images' | 'rootFiles'>, container: Container): Promise<Rootfs> {
+  const { snapshots } = parts.images;
+  const path = await snapshots.mount(container.id, { readOnly: false, volatile: false });
+  const rootfs = { path, [Symbol.asyncDispose]: () => snapshots.unmount(container.id) };
+  try {
+    await ensureWorkingDirectory(parts, container, path);
+  } catch (error) {
+    await rootfs[Symbol.asyncDispose]();
+    throw error;
+  }
+  return rootfs;
+}
+
+/** Docker makes it at creation; here it is made whenever the rootfs is first looked at, which spares creation a mount. */
+export async function ensureWorkingDirectory(parts: Pick<Parts, 'rootFiles'>, container: Container, rootfs: string): Promise<void> {
+  const { workingDir } = container.spec.process;
+  if (workingDir !== '' && workingDir !== '/') await parts.rootFiles.ensureDirectory(rootfs, workingDir);
+}
+
+/** The mounts that runs hold. */
+export class RunMounts {
+  readonly #snapshots: Snapshots;
+  /** Absent: nobody asked since the daemon started, so a mount of an earlier daemon's may be there. */
+  readonly #held = new Map<string, boolean>();
+
+  constructor(snapshots: Snapshots) {
+    this.#snapshots = snapshots;
+  }
+
+  async acquire(container: Container): Promise<string> {
+    const { id } = container;
+    // What --rm throws away need not reach the disk; a restart finds the mark of the last such mount and must take it off.
+    const volatile = container.spec.host.autoRemove;
+    if (volatile) {
+      const { workDir } = this.#snapshots.describe(id);
+      await rm(posix.join(workDir, 'work/incompat'), { recursive: true, force: true });
+    }
+    const path = await this.#snapshots.mount(id, { readOnly: false, volatile });
+    this.#held.set(id, true);
+    return path;
+  }
+
+  /** Idempotent, also after a crash of the daemon. */
+  async release(id: string): Promise<void> {
+    const isHeld = this.#held.get(id) ?? true;
+    if (!isHeld) return;
+    this.#held.set(id, false);
+    await this.#snapshots.unmount(id);
+  }
+
+  /** It runs since before the daemon started. */
+  adopt(id: string): void {
+    this.#held.set(id, true);
+  }
+
+  forget(id: string): void {
+    this.#held.delete(id);
+  }
+}

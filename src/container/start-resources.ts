@@ -1,0 +1,287 @@
+/**
+ * What a start takes and an end gives back: rootfs, volumes, networks, files, and the OCI configuration made of them.
+ * Steps that do not depend on each other overlap; they are given back in order. Source: moby daemon/start.go,
+ * daemon/oci_linux.go, daemon/container_operations_unix.go (v28).
+ */
+import { mkdir, rm } from 'node:fs/promises';
+
+import type { ResourceSpec } from '../core/container-spec.ts';
+import { EngineError } from '../core/engine-error.ts';
+import type { Container } from '../lifecycle/container.ts';
+import type { Attached, AttachRequest } from '../network/port.ts';
+import { readBlockDevices, readHostDevices, readMappedDevices } from '../runtime/host-devices.ts';
+import type { ExecLaunch, Launch } from '../runtime/port.ts';
+import { buildOciSpec } from '../runtime/spec/build-oci-spec.ts';
+import type { ResolvedUser, SpecMount } from '../runtime/spec/input.ts';
+import { buildExecProcess } from '../runtime/spec/process.ts';
+import { resolveUser } from '../runtime/spec/resolve-user.ts';
+import { buildResources } from '../runtime/spec/resources.ts';
+import type { ExecConfig, Resources } from '../supervisor/port.ts';
+import { acquireAll, releaseAll, type Undo } from './acquire-all.ts';
+import { containerDirectory } from './details.ts';
+import { eventAttributes } from './events.ts';
+import { donorPid, ipcDonor, networkDonor } from './joined.ts';
+import { linkEnv, resolveLinks, type ResolvedLink } from './links.ts';
+import { logFileFor } from './logs.ts';
+import type { Parts } from './parts.ts';
+import { ensureWorkingDirectory, RunMounts } from './rootfs.ts';
+import { acquireMount, fileMounts, mountShm, releaseMount, shmDirectory } from './start-mounts.ts';
+
+/** passwd and group files above this are nobody's honest ones. */
+const ACCOUNT_BYTES_MAX = 4 * 1024 * 1024;
+const NO_CONSOLE = [0, 0] as const;
+
+export class StartResources implements Resources {
+  readonly #parts: Parts;
+  readonly #runMounts: RunMounts;
+  #referencesTold = false;
+
+  constructor(parts: Parts) {
+    this.#parts = parts;
+    this.#runMounts = new RunMounts(parts.images.snapshots);
+  }
+
+  async acquire(container: Container, stack: AsyncDisposableStack): Promise<Launch> {
+    const parts = this.#parts;
+    this.#tellReferences();
+    const { spec, id } = container;
+    const donor = networkDonor(parts, container);
+    const links = resolveLinks(parts, container);
+    const taken: Taken = { rootfs: '', user: null, attached: null, mounts: [] };
+    await acquireAll(stack, [
+      () => this.#takeRootfs(container, taken),
+      ...(spec.process.networkDisabled ? [] : [() => this.#takeNetwork(container, donor, links, taken)]),
+      ...container.mounts.map((mount, index) => async (): Promise<Undo> => {
+        const { mount: ready, undo } = await acquireMount(parts, container, mount, index);
+        taken.mounts[index] = ready;
+        return undo;
+      }),
+    ]);
+    const shmPath = await this.#takeShm(container, stack);
+    const { rootfs, user, attached } = taken;
+    if (user === null) throw new Error('the rootfs was taken without its user');
+    const files = attached === null ? {} : { '/etc/resolv.conf': attached.resolvConfPath, '/etc/hostname': attached.hostnamePath, '/etc/hosts': attached.hostsPath };
+    // Who joins another's network is known by that one's name there.
+    const process = donor === null ? spec.process : { ...spec.process, hostname: donor.spec.process.hostname, domainname: donor.spec.process.domainname };
+    const [devices, hostDevices, blockDevices] = await Promise.all([
+      readMappedDevices(spec.host.resources.devices),
+      spec.host.privileged ? readHostDevices() : [],
+      readBlockDevices(spec.host.resources),
+    ]);
+    const oci = buildOciSpec({
+      id,
+      spec: { ...spec, process },
+      rootfsPath: rootfs,
+      user,
+      linkEnv: linkEnv(parts, container, links),
+      mounts: [...fileMounts(files, taken.mounts), ...taken.mounts],
+      networkNamespacePath: attached?.namespacePath ?? null,
+      pidModePid: donorPid(parts, container, 'PID'),
+      ipcModePid: donorPid(parts, container, 'IPC'),
+      shmPath,
+      devices,
+      hostDevices,
+      blockDevices,
+      host: parts.host,
+      daemon: parts.daemon,
+    });
+    return {
+      id,
+      run: container.run,
+      runtime: spec.host.runtime,
+      oci,
+      tty: spec.process.tty,
+      stdin: spec.process.openStdin ? (spec.process.stdinOnce ? 'once' : 'open') : 'none',
+      consoleSize: spec.host.consoleSize,
+      log: logFileFor(parts, container),
+    };
+  }
+
+  async release(container: Container): Promise<void> {
+    const parts = this.#parts;
+    this.#tellReferences();
+    await releaseAll([
+      async () => parts.networks.detach(container.id),
+      async () => this.#releaseShm(container),
+      ...container.mounts.map((mount, index) => async () => releaseMount(parts, container, mount, index)),
+      async () => this.#runMounts.release(container.id),
+    ]);
+    parts.namespacePaths.delete(container.id);
+  }
+
+  async adopt(container: Container): Promise<void> {
+    const { networks, volumes } = this.#parts;
+    this.#tellReferences();
+    this.#runMounts.adopt(container.id);
+    await networks.adopt(container.id);
+    for (const mount of container.mounts) if (mount.type === 'volume') await volumes.acquire(mount.name, container.id);
+  }
+
+  async destroy(container: Container, options: { readonly volumes: boolean }): Promise<void> {
+    const parts = this.#parts;
+    this.#tellReferences();
+    const { id } = container;
+    await releaseAll([
+      async () => parts.images.snapshots.remove(id),
+      async () => rm(containerDirectory(parts.settings.dataRoot, id), { recursive: true, force: true }),
+      ...container.mounts.map((mount) => async () => this.#dropVolume(container, mount, options.volumes)),
+    ]);
+    this.#runMounts.forget(id);
+    parts.names.forget(container.name);
+  }
+
+  async execLaunch(container: Container, execId: string, exec: ExecConfig): Promise<ExecLaunch> {
+    const parts = this.#parts;
+    const rootfs = parts.images.snapshots.path(container.id);
+    const user = await this.#resolveUser(container, rootfs, exec.user === '' ? container.spec.process.user : exec.user);
+    const { spec } = container;
+    const process = buildExecProcess(
+      { spec, user, host: parts.host, daemon: parts.daemon },
+      {
+        args: exec.cmd,
+        env: exec.env,
+        workingDir: exec.workingDir,
+        tty: exec.tty,
+        privileged: exec.privileged,
+        linkEnv: this.#linkEnvNow(container),
+        consoleSize: null,
+      },
+    );
+    return { execId, process, tty: exec.tty, consoleSize: NO_CONSOLE };
+  }
+
+  limits(resources: ResourceSpec): object {
+    return buildResources(resources);
+  }
+
+  eventAttributes(container: Container): Record<string, string> {
+    return eventAttributes(container);
+  }
+
+  async #takeRootfs(container: Container, taken: Taken): Promise<Undo> {
+    const { id } = container;
+    const undo = async (): Promise<void> => this.#runMounts.release(id);
+    taken.rootfs = await this.#runMounts.acquire(container);
+    try {
+      const [user] = await Promise.all([
+        this.#resolveUser(container, taken.rootfs, container.spec.process.user),
+        ensureWorkingDirectory(this.#parts, container, taken.rootfs),
+      ]);
+      taken.user = user;
+    } catch (error) {
+      await undo();
+      throw error;
+    }
+    return undo;
+  }
+
+  async #takeNetwork(container: Container, donor: Container | null, links: readonly ResolvedLink[], taken: Taken): Promise<Undo> {
+    const { networks, namespacePaths, settings } = this.#parts;
+    const filesDir = containerDirectory(settings.dataRoot, container.id);
+    await mkdir(filesDir, { recursive: true, mode: 0o710 });
+    const attached = await networks.attach(attachRequest(container, donor, links, filesDir));
+    taken.attached = attached;
+    if (attached.namespacePath !== null) namespacePaths.set(container.id, attached.namespacePath);
+    return async () => {
+      namespacePaths.delete(container.id);
+      await networks.detach(container.id);
+    };
+  }
+
+  /** null: /dev/shm is the container's own or the host's. */
+  async #takeShm(container: Container, stack: AsyncDisposableStack): Promise<string | null> {
+    const { settings, mounts } = this.#parts;
+    const { ipcMode, shmSizeBytes } = container.spec.host;
+    const donor = ipcDonor(this.#parts, container);
+    if (donor !== null) {
+      return donor.spec.host.ipcMode === 'host' ? '/dev/shm' : shmDirectory(containerDirectory(settings.dataRoot, donor.id));
+    }
+    if (ipcMode !== 'shareable') return null;
+    const target = shmDirectory(containerDirectory(settings.dataRoot, container.id));
+    await mountShm(this.#parts, target, shmSizeBytes);
+    stack.defer(async () => void (await mounts.unmount(target)));
+    return target;
+  }
+
+  async #releaseShm(container: Container): Promise<void> {
+    if (container.spec.host.ipcMode !== 'shareable') return;
+    await this.#parts.mounts.unmount(shmDirectory(containerDirectory(this.#parts.settings.dataRoot, container.id)));
+  }
+
+  async #resolveUser(container: Container, rootfs: string, user: string): Promise<ResolvedUser> {
+    const { rootFiles } = this.#parts;
+    const [passwd, group] = await Promise.all([
+      rootFiles.readText(rootfs, '/etc/passwd', ACCOUNT_BYTES_MAX),
+      rootFiles.readText(rootfs, '/etc/group', ACCOUNT_BYTES_MAX),
+    ]);
+    return resolveUser(passwd, group, user, container.spec.host.groupAdd);
+  }
+
+  /** An exec in a container whose link has ended meanwhile still works. */
+  #linkEnvNow(container: Container): string[] {
+    if ((container.spec.host.links ?? []).length === 0) return [];
+    try {
+      return linkEnv(this.#parts, container, resolveLinks(this.#parts, container));
+    } catch (error) {
+      if (error instanceof EngineError) return [];
+      throw error;
+    }
+  }
+
+  async #dropVolume(container: Container, mount: Container['mounts'][number], removeAnonymous: boolean): Promise<void> {
+    if (mount.type !== 'volume') return;
+    const { volumes, logger } = this.#parts;
+    volumes.unrefer(mount.name, container.id);
+    if (!removeAnonymous || !mount.anonymous) return;
+    try {
+      await volumes.remove(mount.name, { force: false });
+    } catch (error) {
+      // Another container has it by --volumes-from, or it is gone: neither keeps this one from going.
+      if (!(error instanceof EngineError)) throw error;
+      logger.debug({ volume: mount.name, container: container.id, error: error.message }, 'an anonymous volume stays');
+    }
+  }
+
+  /** Once after the daemon's start: which containers refer to which volumes is nowhere but in their records. */
+  #tellReferences(): void {
+    if (this.#referencesTold) return;
+    this.#referencesTold = true;
+    tellReferences(this.#parts);
+  }
+}
+
+export function tellReferences(parts: Parts): void {
+  for (const container of parts.supervisor.list()) {
+    for (const mount of container.mounts) if (mount.type === 'volume') parts.volumes.refer(mount.name, container.id);
+  }
+}
+
+interface Taken {
+  rootfs: string;
+  user: ResolvedUser | null;
+  attached: Attached | null;
+  readonly mounts: SpecMount[];
+}
+
+function attachRequest(container: Container, donor: Container | null, links: readonly ResolvedLink[], filesDir: string): AttachRequest {
+  const { process, host, endpoints } = container.spec;
+  return {
+    containerId: container.id,
+    containerName: container.name,
+    mode: donor === null ? host.networkMode : `container:${donor.id}`,
+    endpoints,
+    hostname: process.hostname,
+    domainname: process.domainname,
+    dns: host.dns,
+    dnsOptions: host.dnsOptions,
+    dnsSearch: host.dnsSearch,
+    extraHosts: host.extraHosts,
+    links: links.map(({ child, alias }) => ({ containerId: child.id, aliases: [...new Set([alias, child.spec.process.hostname, child.name])] })),
+    exposedPorts: process.exposedPorts ?? [],
+    portBindings: host.portBindings,
+    publishAllPorts: host.publishAllPorts,
+    filesDir,
+    sysctls: host.sysctls ?? {},
+  };
+}
+
