@@ -29,6 +29,7 @@ import { openVolumes } from '../volume/volumes.ts';
 import type { Volumes } from '../volume/port.ts';
 import type { DaemonOptions } from './options.ts';
 import { describeStuck } from './stuck.ts';
+import { loadedOnce, recoverEngine } from './recovery.ts';
 import { openSystem } from './system.ts';
 import { tlsFiles } from './tls.ts';
 import { chooseRuntimes } from './runtimes.ts';
@@ -70,7 +71,7 @@ export async function openEngine({ options, logger }: { readonly options: Daemon
   const runtime = await openRuntime({ execRoot, kernel, shimPath: nativeProgram('shim'), runtimes: runtimes.table, logger });
   const archive = treeArchive(kernel);
   const supervisorOf = (): typeof supervisor => supervisor;
-  const { containers, resources, recover } = openContainers({
+  const { containers, resources } = openContainers({
     supervisor: supervisorOf,
     images, networks, volumes, treeArchive: archive, events, readLog, clock, logger,
     files: kernel.files,
@@ -89,9 +90,10 @@ export async function openEngine({ options, logger }: { readonly options: Daemon
       dns: { servers: options.dns, options: options.dnsOptions, search: options.dnsSearch },
     },
   });
-  const supervisor = openSupervisor({ clock, logger, records: store.collection('containers', decodeContainer), runtime, resources, events, stuck: describeStuck });
+  const records = loadedOnce(store.collection('containers', decodeContainer));
+  const supervisor = openSupervisor({ clock, logger, records, runtime, resources, events, stuck: describeStuck });
   opening.use(supervisor);
-  await recover();
+  await recoverEngine({ records, images, networks, volumes, supervisor, logger });
   opening.defer(() => supervisor.shutdown({ stopContainers: !options.liveRestore, timeoutS: options.shutdownTimeoutS }));
 
   const builder = createBuilder({
