@@ -1,0 +1,127 @@
+/** A container that asks for nothing special, to vary in tests. */
+import type { ContainerSpec, HostSpec, ProcessSpec, ResourceSpec } from '../src/core/container-spec.ts';
+import { created } from '../src/lifecycle/created.ts';
+import type { Container } from '../src/lifecycle/container.ts';
+
+const resources: ResourceSpec = {
+  cpuShares: 0,
+  nanoCpus: 0,
+  cpuPeriodUs: 0,
+  cpuQuotaUs: 0,
+  cpuRealtimePeriodUs: 0,
+  cpuRealtimeRuntimeUs: 0,
+  cpusetCpus: '',
+  cpusetMems: '',
+  memoryBytes: 0,
+  memorySwapBytes: 0,
+  memoryReservationBytes: 0,
+  memorySwappiness: null,
+  kernelMemoryBytes: 0,
+  kernelMemoryTcpBytes: 0,
+  oomKillDisable: null,
+  pidsLimit: null,
+  blkioWeight: 0,
+  blkioWeightDevice: null,
+  blkioDeviceReadBps: null,
+  blkioDeviceWriteBps: null,
+  blkioDeviceReadIops: null,
+  blkioDeviceWriteIops: null,
+  cgroupParent: '',
+  devices: null,
+  deviceCgroupRules: null,
+  deviceRequests: null,
+  ulimits: null,
+};
+
+const process: ProcessSpec = {
+  image: 'busybox',
+  hostname: '',
+  domainname: '',
+  user: '',
+  attachStdin: false,
+  attachStdout: false,
+  attachStderr: false,
+  tty: false,
+  openStdin: false,
+  stdinOnce: false,
+  env: null,
+  cmd: ['sleep', '1000'],
+  entrypoint: null,
+  argsEscaped: false,
+  workingDir: '',
+  labels: {},
+  exposedPorts: null,
+  volumes: null,
+  healthcheck: null,
+  onBuild: null,
+  shell: null,
+  stopSignal: null,
+  stopTimeoutS: null,
+  networkDisabled: false,
+  macAddress: null,
+};
+
+const host: HostSpec = {
+  binds: null,
+  mounts: null,
+  tmpfs: null,
+  volumesFrom: null,
+  volumeDriver: '',
+  containerIdFile: '',
+  log: { driver: 'json-file', options: {} },
+  networkMode: 'none',
+  portBindings: {},
+  publishAllPorts: false,
+  restartPolicy: { name: 'no', maximumRetryCount: 0 },
+  autoRemove: false,
+  consoleSize: [0, 0],
+  annotations: null,
+  capAdd: null,
+  capDrop: null,
+  cgroupnsMode: '',
+  dns: null,
+  dnsOptions: null,
+  dnsSearch: null,
+  extraHosts: null,
+  groupAdd: null,
+  ipcMode: '',
+  cgroup: '',
+  links: null,
+  oomScoreAdj: 0,
+  pidMode: '',
+  privileged: false,
+  readonlyRootfs: false,
+  securityOpt: null,
+  storageOpt: null,
+  utsMode: '',
+  usernsMode: '',
+  shmSizeBytes: 0,
+  sysctls: null,
+  runtime: '',
+  isolation: '',
+  maskedPaths: null,
+  readonlyPaths: null,
+  init: null,
+  resources,
+};
+
+export function plainSpec(
+  change: { readonly process?: Partial<ProcessSpec>; readonly host?: Partial<HostSpec> } = {},
+): ContainerSpec {
+  return { process: { ...process, ...change.process }, host: { ...host, ...change.host }, endpoints: {} };
+}
+
+export function plainContainer(
+  id: string,
+  change: { readonly process?: Partial<ProcessSpec>; readonly host?: Partial<HostSpec> } = {},
+): Container {
+  return created({
+    id,
+    name: `name-of-${id}`,
+    createdAt: '2026-11-22T00:00:00Z',
+    spec: plainSpec(change),
+    imageId: '',
+    mounts: [],
+    cause: { actor: 'api', detail: 'test' },
+  });
+}
