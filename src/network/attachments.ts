@@ -4,6 +4,7 @@
  * Source: moby daemon/container_operations.go, daemon/libnetwork/sandbox_linux.go, endpoint.go (v28).
  */
 import { randomBytes } from 'node:crypto';
+import { writeFile } from 'node:fs/promises';
 
 import type { EndpointSpec } from '../core/container-spec.ts';
 import { EngineError, messageOf } from '../core/engine-error.ts';
@@ -30,6 +31,8 @@ export interface AttachmentOptions {
   readonly logger: Logger;
   readonly resolve: (nameOrId: string) => LiveNetwork;
   readonly byId: (id: string) => LiveNetwork | undefined;
+  /** br_netfilter is on: a bridge redirects a published port among its own ports. */
+  readonly isBridgeFiltered: () => boolean;
   readonly onEvent: (network: Network, action: 'connect' | 'disconnect', containerId: string) => void;
 }
 
@@ -336,6 +339,7 @@ export class Attachments {
         mtu: network.bridge.mtu,
         isolated: !network.bridge.icc,
       });
+      if (this.#options.isBridgeFiltered()) await reflect(hostInterface);
     } else if (network.vlan !== null) {
       const { mode, mtu, parent } = network.vlan;
       const kind = network.network.driver === 'macvlan' ? 'macvlan' : 'ipvlan';
@@ -551,6 +555,14 @@ export function gatewayOf(
     (a, b) => b.state.spec.gwPriority - a.state.spec.gwPriority || (a.networkName < b.networkName ? -1 : 1),
   );
   return candidates[0] ?? null;
+}
+
+/**
+ * With br_netfilter, what a container sends to its own published port goes back out of the port it came from, which a
+ * bridge does only in hairpin mode. A host without sysfs in this namespace cannot have it; all else works there.
+ */
+async function reflect(hostInterface: string): Promise<void> {
+  await writeFile(`/sys/class/net/${hostInterface}/brport/hairpin_mode`, '1').catch(() => {});
 }
 
 function gatewaysOf({ state }: EndpointRecord): string[] {

@@ -1,5 +1,5 @@
 /** Writes resolv.conf, hosts and hostname of a container. The files are bind-mounted: always written in place. */
-import { mkdir, readFile, writeFile } from 'node:fs/promises';
+import { mkdir, writeFile } from 'node:fs/promises';
 
 import {
   extraHost,
@@ -7,11 +7,10 @@ import {
   hostsFile,
   internalResolvConf,
   legacyResolvConf,
-  parseResolvConf,
   type HostsLine,
-  type ResolvConf,
   type Upstream,
 } from './container-files.ts';
+import { readText, type HostFacts } from './host-facts.ts';
 import type { SandboxRecord } from './records.ts';
 
 export interface FilePlan {
@@ -22,22 +21,15 @@ export interface FilePlan {
 }
 
 const MODE = 0o644;
-/** systemd-resolved's stub is useless in a container; its real servers stand here. */
-const RESOLVED_STUB = '127.0.0.53';
-const RESOLVED_CONF = '/run/systemd/resolve/resolv.conf';
-
 export class FileWriter {
-  #host: ResolvConf = { servers: [], search: [], options: [], other: [] };
-  #hostHosts = '';
-  #readAtMs = -Infinity;
-  readonly #nowMs: () => number;
+  readonly #facts: HostFacts;
   readonly #hostGateway: () => string;
   /** What was written last, to tell whether a user has changed it since. */
   readonly #written = new Map<string, FilePlan>();
 
-  constructor(options: { readonly nowMs: () => number; readonly hostGateway: () => string }) {
-    this.#nowMs = options.nowMs;
-    this.#hostGateway = options.hostGateway;
+  constructor(facts: HostFacts, hostGateway: () => string) {
+    this.#facts = facts;
+    this.#hostGateway = hostGateway;
   }
 
   plan(
@@ -48,25 +40,16 @@ export class FileWriter {
     const hostname = `${sandbox.hostname}\n`;
     const hosts = this.#hosts(sandbox, links);
     if (sandbox.kind === 'host')
-      return { resolvConf: hostResolvConf(this.#host, sandbox.dns), hosts, hostname, upstreams: [] };
+      return { resolvConf: hostResolvConf(this.#facts.resolvConf, sandbox.dns), hosts, hostname, upstreams: [] };
     if (!internal)
-      return { resolvConf: legacyResolvConf(this.#host, sandbox.dns, ipv6), hosts, hostname, upstreams: [] };
-    const { text, upstreams } = internalResolvConf(this.#host, sandbox.dns, ipv6);
+      return {
+        resolvConf: legacyResolvConf(this.#facts.resolvConf, sandbox.dns, ipv6),
+        hosts,
+        hostname,
+        upstreams: [],
+      };
+    const { text, upstreams } = internalResolvConf(this.#facts.resolvConf, sandbox.dns, ipv6);
     return { resolvConf: text, hosts, hostname, upstreams };
-  }
-
-  /** Reads the host's files when they were last read a while ago. */
-  async refresh(): Promise<void> {
-    if (this.#nowMs() - this.#readAtMs < 1000) return;
-    this.#readAtMs = this.#nowMs();
-    const [resolv, hosts] = await Promise.all([read('/etc/resolv.conf'), read('/etc/hosts')]);
-    let conf = parseResolvConf(resolv);
-    if (conf.servers.length > 0 && conf.servers.every((server) => server === RESOLVED_STUB)) {
-      const real = parseResolvConf(await read(RESOLVED_CONF));
-      if (real.servers.length > 0) conf = real;
-    }
-    this.#host = conf;
-    this.#hostHosts = hosts;
   }
 
   async write(directory: string, plan: FilePlan): Promise<void> {
@@ -89,7 +72,7 @@ export class FileWriter {
     for (const [name, text, last] of files) {
       if (text === last) continue;
       const path = `${directory}/${name}`;
-      if (last !== undefined && (await read(path)) !== last) continue;
+      if (last !== undefined && (await readText(path)) !== last) continue;
       await writeFile(path, text, { mode: MODE });
     }
     this.#written.set(directory, { ...plan, hostname: before?.hostname ?? plan.hostname });
@@ -102,7 +85,8 @@ export class FileWriter {
   #hosts(sandbox: SandboxRecord, links: readonly HostsLine[]): string {
     const extra = sandbox.extraHosts.map((text) => extraHost(text, this.#hostGateway()));
     if (sandbox.kind === 'host') {
-      const base = this.#hostHosts === '' || this.#hostHosts.endsWith('\n') ? this.#hostHosts : `${this.#hostHosts}\n`;
+      const { hosts } = this.#facts;
+      const base = hosts === '' || hosts.endsWith('\n') ? hosts : `${hosts}\n`;
       return base + extra.map(({ address, names }) => `${address}\t${names}\n`).join('');
     }
     const names =
@@ -112,13 +96,5 @@ export class FileWriter {
       .filter((address) => address !== '')
       .map((address) => ({ address, names }));
     return hostsFile([...extra, ...links], own);
-  }
-}
-
-async function read(path: string): Promise<string> {
-  try {
-    return await readFile(path, 'utf8');
-  } catch {
-    return ''; // a host without the file: as if it were empty
   }
 }

@@ -13,8 +13,8 @@ import type { Kernel } from '../kernel/port.ts';
 import type { Collection } from '../store/port.ts';
 import { formatAddress, formatSubnet, overlaps, parseCidr, type Family, type Subnet } from './address.ts';
 import type { Attachments } from './attachments.ts';
-import type { FileWriter } from './file-writer.ts';
 import type { Firewall } from './firewall.ts';
+import type { HostFacts } from './host-facts.ts';
 import { bridgeNameOf, LiveNetwork, localIpv6Pool, resolveIpam } from './live-network.ts';
 import { bridgeOptions, checkSpec, vlanOptions } from './network-spec.ts';
 import { parseExposedPort, portKey } from './port-spec.ts';
@@ -37,7 +37,7 @@ export interface NetworkState {
   readonly subnets: Subnets;
   readonly firewall: Firewall;
   readonly attachments: Attachments;
-  readonly files: FileWriter;
+  readonly facts: HostFacts;
   readonly mtu: number;
   readonly bip: string;
   readonly fixedCidr: string;
@@ -145,7 +145,7 @@ export class EngineNetworks implements Networks {
   }
 
   async attach(request: AttachRequest): Promise<Attached> {
-    await this.#state.files.refresh();
+    await this.#state.facts.refresh();
     return await this.#state.attachments.attach(request);
   }
 
@@ -159,7 +159,7 @@ export class EngineNetworks implements Networks {
     network: Network,
     endpoint: EndpointSpec,
   ): Promise<EndpointState> {
-    await this.#state.files.refresh();
+    await this.#state.facts.refresh();
     return await this.#state.attachments.connect(
       containerId,
       containerName,
@@ -169,7 +169,7 @@ export class EngineNetworks implements Networks {
   }
 
   async disconnect(containerId: string, network: Network): Promise<void> {
-    await this.#state.files.refresh();
+    await this.#state.facts.refresh();
     await this.#state.attachments.disconnect(containerId, resolveNetwork(this.#state.live, network.id));
   }
 

@@ -12,6 +12,7 @@ import { Attachments } from './attachments.ts';
 import { Resolvers } from './dns/resolvers.ts';
 import { FileWriter } from './file-writer.ts';
 import { Firewall } from './firewall.ts';
+import { HostFacts } from './host-facts.ts';
 import { HostPorts, type BindPort } from './host-ports.ts';
 import { LiveNetwork } from './live-network.ts';
 import { MTU_DEFAULT } from './network-spec.ts';
@@ -86,10 +87,8 @@ export async function openNetworks(options: NetworksOptions): Promise<Networks> 
 
   const firewall = new Firewall(kernel.nftables, tableName(bridgeName));
   const publisher = new Publisher(new HostPorts(bindInHost(kernel), ephemeral), firewall, logger);
-  const files = new FileWriter({
-    nowMs: () => clock.nowMs(),
-    hostGateway: () => resolveNetwork(live, 'bridge').network.ipam.configs[0]?.gateway ?? '',
-  });
+  const facts = new HostFacts(() => clock.nowMs());
+  const files = new FileWriter(facts, () => resolveNetwork(live, 'bridge').network.ipam.configs[0]?.gateway ?? '');
   const resolvers = new Resolvers({
     kernel,
     clock,
@@ -107,6 +106,7 @@ export async function openNetworks(options: NetworksOptions): Promise<Networks> 
     logger,
     resolve: (nameOrId) => resolveNetwork(live, nameOrId),
     byId: (id) => live.get(id),
+    isBridgeFiltered: () => facts.isBridgeFiltered,
     onEvent: (network, action, container) => publishNetworkEvent(events, network, action, { container }),
   });
   const pools = options.defaultAddressPools?.map(({ base, size }) => defaultPool(base, size)) ?? [];
@@ -121,7 +121,7 @@ export async function openNetworks(options: NetworksOptions): Promise<Networks> 
     subnets: new Subnets(pools.length === 0 ? DEFAULT_POOLS : pools),
     firewall,
     attachments,
-    files,
+    facts,
     mtu,
     bip: options.bip ?? '',
     fixedCidr: options.fixedCidr ?? '',
