@@ -18,7 +18,8 @@ export function formatApiVersion(minor: number): ApiVersion {
 export function parseApiVersion(text: string): number {
   if (text === '') return MINOR_MAX;
   const [major = 0, minor = 0, ...rest] = text.split('.').map(Number);
-  const tooNew = major > 1 || (major === 1 && (minor > MINOR_MAX || (minor === MINOR_MAX && rest.some((part) => part > 0))));
+  const tooNew =
+    major > 1 || (major === 1 && (minor > MINOR_MAX || (minor === MINOR_MAX && rest.some((part) => part > 0))));
   if (tooNew) {
     throw new EngineError(
       'API_VERSION_UNSUPPORTED',

@@ -1,9 +1,10 @@
 /** What the HTTP server needs besides containers, images, networks and volumes: the engine itself. daemon/ implements it. */
 import type { Containers } from '../container/port.ts';
+import type { Builder } from '../build/port.ts';
 import type { Clock } from '../core/clock.ts';
 import type { Logger } from '../core/log.ts';
 import type { EventPublisher, EventSource } from '../event/port.ts';
-import type { Images, TreeArchive } from '../image/port.ts';
+import type { Images, Platform, RegistryAuth, TreeArchive } from '../image/port.ts';
 import type { Networks } from '../network/port.ts';
 import type { Volumes } from '../volume/port.ts';
 
@@ -15,6 +16,10 @@ export interface EngineParts {
   readonly events: EventSource & EventPublisher;
   readonly treeArchive: TreeArchive;
   readonly system: System;
+  /** POST /build; refused where there is none. */
+  readonly builder?: Builder;
+  /** Login, search and manifests of registries; refused where there is none. */
+  readonly registry?: Registry;
   readonly clock: Clock;
   readonly logger: Logger;
 }
@@ -25,6 +30,31 @@ export interface System {
   info(): Promise<InfoFacts>;
 }
 
+export interface Registry {
+  /** Resolves with an identity token or "". @throws REGISTRY_UNAUTHORIZED */
+  authenticate(auth: RegistryAuth): Promise<string>;
+  /** The manifest that a reference names in its registry. */
+  distribution(
+    reference: string,
+    auth: RegistryAuth | null,
+  ): Promise<{
+    readonly descriptor: { readonly mediaType: string; readonly digest: string; readonly sizeBytes: number };
+    readonly platforms: readonly (Platform & { readonly osVersion?: string })[];
+  }>;
+  search(options: {
+    readonly term: string;
+    readonly limit: number | null;
+    readonly auth: RegistryAuth | null;
+  }): Promise<
+    readonly {
+      readonly name: string;
+      readonly description: string;
+      readonly stars: number;
+      readonly official: boolean;
+    }[]
+  >;
+}
+
 export interface VersionFacts {
   readonly version: string; // Longshore's own
   readonly gitCommit: string;
@@ -33,7 +63,11 @@ export interface VersionFacts {
   readonly os: string; // "linux"
   readonly arch: string; // Go's: "amd64", "arm64"
   readonly kernelVersion: string;
-  readonly components: readonly { readonly name: string; readonly version: string; readonly details: Readonly<Record<string, string>> }[];
+  readonly components: readonly {
+    readonly name: string;
+    readonly version: string;
+    readonly details: Readonly<Record<string, string>>;
+  }[];
 }
 
 export interface InfoFacts {
@@ -49,7 +83,17 @@ export interface InfoFacts {
   readonly dataRoot: string;
   readonly cgroupDriver: 'cgroupfs' | 'systemd';
   readonly cgroupVersion: '1' | '2';
-  readonly controllers: { readonly memory: boolean; readonly swap: boolean; readonly cpuCfs: boolean; readonly cpuShares: boolean; readonly cpuset: boolean; readonly pids: boolean; readonly oomKillDisable: boolean; readonly kernelMemoryTcp: boolean; readonly blkio: boolean };
+  readonly controllers: {
+    readonly memory: boolean;
+    readonly swap: boolean;
+    readonly cpuCfs: boolean;
+    readonly cpuShares: boolean;
+    readonly cpuset: boolean;
+    readonly pids: boolean;
+    readonly oomKillDisable: boolean;
+    readonly kernelMemoryTcp: boolean;
+    readonly blkio: boolean;
+  };
   readonly ipv4Forwarding: boolean;
   readonly debug: boolean;
   readonly openDescriptors: number;

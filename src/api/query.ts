@@ -44,14 +44,19 @@ export class Query {
     if (text === '') return null;
     const value = Number(text);
     if (!/^[-+]?\d+$/.test(text)) throw invalid(`strconv.Atoi: parsing ${JSON.stringify(text)}: invalid syntax`);
-    if (Math.abs(value) >= INT64_MAX) throw invalid(`strconv.Atoi: parsing ${JSON.stringify(text)}: value out of range`);
+    if (Math.abs(value) >= INT64_MAX)
+      throw invalid(`strconv.Atoi: parsing ${JSON.stringify(text)}: value out of range`);
     return value;
   }
 
   /** A number of rows or columns. `what` is as in moby's messages: "height", "width". */
   size(name: string, what: string): number {
     const text = this.text(name);
-    const problem = !/^-?\d+$/.test(text) ? 'invalid syntax' : Number(text) < 0 || text.startsWith('-') || Number(text) > UINT32_MAX ? 'value out of range' : null;
+    const problem = !/^-?\d+$/.test(text)
+      ? 'invalid syntax'
+      : Number(text) < 0 || text.startsWith('-') || Number(text) > UINT32_MAX
+        ? 'value out of range'
+        : null;
     if (problem !== null) throw invalid(`invalid resize ${what} ${JSON.stringify(text)}: ${problem}`);
     return Number(text);
   }

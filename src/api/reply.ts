@@ -52,7 +52,13 @@ export async function sendChunks(
     for await (const chunk of chunks) {
       if (options.signal.aborted) return;
       begin();
-      await writeSlowly(response, Buffer.isBuffer(chunk) || typeof chunk === 'string' ? chunk : Buffer.from(chunk.buffer, chunk.byteOffset, chunk.byteLength), options.signal);
+      await writeSlowly(
+        response,
+        Buffer.isBuffer(chunk) || typeof chunk === 'string'
+          ? chunk
+          : Buffer.from(chunk.buffer, chunk.byteOffset, chunk.byteLength),
+        options.signal,
+      );
     }
     begin();
     response.end();

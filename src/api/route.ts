@@ -51,6 +51,8 @@ export interface HijackedConnection {
   readonly request: IncomingMessage;
   /** The client sent "Upgrade": it is answered 101, else 200. */
   readonly upgrade: boolean;
+  /** Those that every answer has. */
+  readonly headers: Readonly<Record<string, string>>;
   /** Takes the raw connection. `early` are bytes that came after the request's body already. */
   take(): Promise<{ readonly socket: Duplex; readonly early: Buffer }>;
   /** The request's body, at most as long as its Content-Length. */

@@ -60,7 +60,9 @@ export function integer(goType: keyof typeof RANGES): Decoder<number> {
     zero: 0,
     goType,
     decode: (value, where) =>
-      typeof value === 'number' && Number.isInteger(value) && value >= least && value <= most ? value : refuse(value, where, goType),
+      typeof value === 'number' && Number.isInteger(value) && value >= least && value <= most
+        ? value
+        : refuse(value, where, goType),
   };
 }
 
@@ -90,7 +92,8 @@ export function pair(item: Decoder<number>): Decoder<readonly [number, number]> 
     goType,
     decode: (value, where) => {
       if (!Array.isArray(value)) return refuse(value, where, goType);
-      const at = (index: number): number => (value[index] === undefined || value[index] === null ? 0 : item.decode(value[index], where));
+      const at = (index: number): number =>
+        value[index] === undefined || value[index] === null ? 0 : item.decode(value[index], where);
       return [at(0), at(1)];
     },
   };
@@ -105,7 +108,12 @@ export function map<T>(item: Decoder<T>): Decoder<Readonly<Record<string, T>> | 
     decode: (value, where) => {
       if (!isObject(value)) return refuse(value, where, goType);
       // fromEntries and not assignment: "__proto__" is a key like any other.
-      return Object.fromEntries(Object.entries(value).map(([key, element]) => [key, element === null ? item.zero : item.decode(element, where)]));
+      return Object.fromEntries(
+        Object.entries(value).map(([key, element]) => [
+          key,
+          element === null ? item.zero : item.decode(element, where),
+        ]),
+      );
     },
   };
 }
@@ -165,8 +173,14 @@ export function isObject(value: unknown): value is Readonly<Record<string, unkno
 }
 
 function refuse(value: unknown, where: Where, goType: string): never {
-  const target = where.struct === '' ? `Go value of type ${goType}` : `Go struct field ${where.struct}.${where.field} of type ${goType}`;
-  throw new EngineError('BODY_INVALID', `invalid JSON: json: cannot unmarshal ${describe(value, goType)} into ${target}`);
+  const target =
+    where.struct === ''
+      ? `Go value of type ${goType}`
+      : `Go struct field ${where.struct}.${where.field} of type ${goType}`;
+  throw new EngineError(
+    'BODY_INVALID',
+    `invalid JSON: json: cannot unmarshal ${describe(value, goType)} into ${target}`,
+  );
 }
 
 function describe(value: unknown, goType: string): string {

@@ -26,13 +26,15 @@ export function parseFilters(text: string): Filters {
 
 function setValues(values: unknown): string[] {
   if (values === null) return [];
-  if (!isObject(values) || Object.values(values).some((value) => typeof value !== 'boolean')) throw new EngineError('PARAMETER_INVALID', 'invalid filter');
+  if (!isObject(values) || Object.values(values).some((value) => typeof value !== 'boolean'))
+    throw new EngineError('PARAMETER_INVALID', 'invalid filter');
   return Object.keys(values);
 }
 
 function listValues(values: unknown): string[] {
   if (values === null) return [];
-  if (!Array.isArray(values) || values.some((value) => typeof value !== 'string')) throw new EngineError('PARAMETER_INVALID', 'invalid filter');
+  if (!Array.isArray(values) || values.some((value) => typeof value !== 'string'))
+    throw new EngineError('PARAMETER_INVALID', 'invalid filter');
   return [...new Set(values as string[])];
 }
 
@@ -49,7 +51,11 @@ export function flagFilter(filters: Filters, name: string): boolean | null {
   if (values === undefined) return null;
   const no = values.includes('0') || values.includes('false');
   const yes = values.includes('1') || values.includes('true');
-  if (no === yes) throw new EngineError('PARAMETER_INVALID', values.length === 0 ? `invalid filter '${name}'` : `invalid filter '${name}=[${values.join(' ')}]'`);
+  if (no === yes)
+    throw new EngineError(
+      'PARAMETER_INVALID',
+      values.length === 0 ? `invalid filter '${name}'` : `invalid filter '${name}=[${values.join(' ')}]'`,
+    );
   return yes;
 }
 
@@ -79,7 +85,11 @@ export function matchesPattern(filters: Filters, name: string, value: string): b
 }
 
 /** All of the values "key" or "key=value" are among the labels. */
-export function matchesLabels(filters: Filters, name: string, labels: Readonly<Record<string, string>> | null): boolean {
+export function matchesLabels(
+  filters: Filters,
+  name: string,
+  labels: Readonly<Record<string, string>> | null,
+): boolean {
   return (filters.get(name) ?? []).every((wanted) => {
     const [key, value] = cut(wanted, '=');
     return labels !== null && Object.hasOwn(labels, key) && (value === null || labels[key] === value);

@@ -15,7 +15,8 @@ export function parseJson(text: string): unknown {
     if (problem !== null) throw new EngineError('BODY_INVALID', `invalid JSON: ${problem}`);
     const next = text.slice(end).trimStart()[0];
     // Go's Decoder.More() takes a closing bracket for the end of something and lets it pass.
-    if (next !== undefined && next !== ']' && next !== '}') throw new EngineError('BODY_INVALID', 'unexpected content after JSON');
+    if (next !== undefined && next !== ']' && next !== '}')
+      throw new EngineError('BODY_INVALID', 'unexpected content after JSON');
     try {
       return JSON.parse(text.slice(0, end));
     } catch (error) {
@@ -73,7 +74,8 @@ function scanValue(text: string): { readonly end: number; readonly problem: stri
         if (problem !== null) return problem;
         break;
       }
-      if (text[at] !== (container === '{' ? '}' : ']')) return fail(container === '{' ? 'after object key:value pair' : 'after array element');
+      if (text[at] !== (container === '{' ? '}' : ']'))
+        return fail(container === '{' ? 'after object key:value pair' : 'after array element');
       at++;
       open.pop();
     }

@@ -25,14 +25,24 @@ export function parseTime(text: string, nowNs: bigint): bigint {
   throw new EngineError('PARAMETER_INVALID', `failed to parse value as time or duration: ${JSON.stringify(text)}`);
 }
 
-const UNIT_NS: Readonly<Record<string, number>> = { ns: 1, us: 1e3, µs: 1e3, μs: 1e3, ms: 1e6, s: 1e9, m: 60e9, h: 3600e9 };
+const UNIT_NS: Readonly<Record<string, number>> = {
+  ns: 1,
+  us: 1e3,
+  µs: 1e3,
+  μs: 1e3,
+  ms: 1e6,
+  s: 1e9,
+  m: 60e9,
+  h: 3600e9,
+};
 
 /** Go's time.ParseDuration: "1h30m", "-1.5s"; null when it is not one. */
 export function parseGoDuration(text: string): bigint | null {
   const match = /^([-+]?)((?:\d+(?:\.\d*)?|\.\d+)(?:ns|us|µs|μs|ms|s|m|h))+$/.exec(text);
   if (match === null) return null;
   let ns = 0;
-  for (const [, amount, unit] of text.matchAll(/(\d+(?:\.\d*)?|\.\d+)(ns|us|µs|μs|ms|s|m|h)/g)) ns += Number(amount) * UNIT_NS[unit!]!;
+  for (const [, amount, unit] of text.matchAll(/(\d+(?:\.\d*)?|\.\d+)(ns|us|µs|μs|ms|s|m|h)/g))
+    ns += Number(amount) * UNIT_NS[unit!]!;
   return BigInt(Math.round(match[1] === '-' ? -ns : ns));
 }
 

@@ -1,0 +1,95 @@
+/** Further processes in a container. Source: moby api/server/router/container/exec.go (v28). */
+import { EngineError, messageOf, type ErrorCode } from '../../core/engine-error.ts';
+import { readJsonBody } from '../body.ts';
+import { DEFAULT_DETACH_KEYS } from '../detach-keys.ts';
+import { readHijackJson, writeHead } from '../hijack.ts';
+import { frame } from '../log-stream.ts';
+import { sendReply } from '../reply.ts';
+import { param, type AnyRoute, type Exchange, type HijackedConnection, type Reply } from '../route.ts';
+import { ClientSide, splice } from '../splice.ts';
+import { decodeBody } from '../wire/decode.ts';
+import { execCreateRequest, execStartRequest, formatExecInspect, parseExecCreate } from '../wire/exec.ts';
+import { MULTIPLEXED_STREAM, RAW_STREAM } from './container-streams.ts';
+
+export const execRoutes: readonly AnyRoute[] = [
+  { method: 'POST', path: '/containers/{name}/exec', handle: createExec },
+  { method: 'GET', path: '/exec/{id}/json', handle: inspectExec },
+  { method: 'POST', path: '/exec/{id}/start', hijack: startExec },
+  { method: 'POST', path: '/exec/{id}/resize', handle: resizeExec },
+];
+
+/** Failures of the process itself, which moby reports in the stream and not by a status. */
+const IN_STREAM: ReadonlySet<ErrorCode> = new Set([
+  'RUNTIME_START_FAILED',
+  'RUNTIME_INVALID_COMMAND',
+  'RUNTIME_FAILED',
+  'SHIM_FAILED',
+]);
+
+async function createExec(exchange: Exchange): Promise<Reply> {
+  const body = await readJsonBody(exchange.request);
+  const config = parseExecCreate(body.absent ? execCreateRequest.zero : decodeBody(body.text, execCreateRequest));
+  const id = await exchange.parts.containers.execCreate(param(exchange, 'name'), config, exchange.by);
+  return { status: 201, json: { Id: id } };
+}
+
+function inspectExec(exchange: Exchange): Reply {
+  return { status: 200, json: formatExecInspect(exchange.parts.containers.execInspect(param(exchange, 'id'))) };
+}
+
+async function resizeExec(exchange: Exchange): Promise<Reply> {
+  const rows = exchange.query.size('h', 'height');
+  const columns = exchange.query.size('w', 'width');
+  await exchange.parts.containers.execResize(param(exchange, 'id'), rows, columns);
+  return { status: 200 };
+}
+
+async function startExec(exchange: Exchange, connection: HijackedConnection): Promise<void> {
+  const { parts, minor, response } = exchange;
+  const id = param(exchange, 'id');
+  const text = await readHijackJson(connection);
+  const asked = text === '' ? execStartRequest.zero : decodeBody(text, execStartRequest);
+  const { exec } = parts.containers.execInspect(id);
+  const consoleSize = minor >= 42 && asked.Tty ? asked.ConsoleSize : null;
+  const start = (): ReturnType<typeof parts.containers.execStart> =>
+    parts.containers.execStart(id, { detach: asked.Detach, tty: asked.Tty, consoleSize });
+
+  if (asked.Detach) {
+    await start();
+    if (!connection.upgrade) return sendReply(response, { status: 200 });
+    const { socket } = await connection.take();
+    writeHead(socket, 200, { 'Content-Length': '0', Connection: 'close' });
+    socket.end();
+    return;
+  }
+
+  let started: Awaited<ReturnType<typeof start>> | null = null;
+  let failure: unknown = null;
+  try {
+    started = await start();
+  } catch (error) {
+    if (!(error instanceof EngineError) || !IN_STREAM.has(error.code)) throw error;
+    failure = error;
+  }
+  const { socket, early } = await connection.take();
+  if (connection.upgrade) {
+    const multiplexed = !asked.Tty && minor >= 42;
+    writeHead(socket, 101, {
+      'Content-Type': multiplexed ? MULTIPLEXED_STREAM : RAW_STREAM,
+      Connection: 'Upgrade',
+      Upgrade: 'tcp',
+      ...connection.headers,
+    });
+  } else {
+    writeHead(socket, 200, { 'Content-Type': RAW_STREAM, ...connection.headers });
+  }
+  const client = new ClientSide(socket, early);
+  if (failure !== null) {
+    const line = Buffer.from(`${messageOf(failure)}\r\n`);
+    await client.write(asked.Tty ? line : frame('stdout', line));
+  } else if (started?.stream) {
+    const detachKeys = started.tty && exec.config.attachStdin ? (started.detachKeys ?? DEFAULT_DETACH_KEYS) : null;
+    await splice(client, started.stream, { stdin: exec.config.attachStdin, detachKeys });
+  }
+  client.finish();
+}

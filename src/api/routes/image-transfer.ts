@@ -1,0 +1,108 @@
+/** Images that come and go: pull, push, import, load, save. Source: moby api/server/router/image (v28). */
+import { EngineError } from '../../core/engine-error.ts';
+import type { Progress } from '../../image/port.ts';
+import { sendChunks } from '../reply.ts';
+import { param, type AnyRoute, type Exchange } from '../route.ts';
+import { formatError, formatProgress } from '../wire/progress.ts';
+import { parsePlatform, parsePlatformJson } from '../wire/platform.ts';
+import { joinImageTag, joinRepoTag } from '../wire/reference.ts';
+import { parseAuthHeader } from '../wire/registry-auth.ts';
+
+export const imageTransferRoutes: readonly AnyRoute[] = [
+  { method: 'POST', path: '/images/create', handle: createImage },
+  { method: 'POST', path: '/images/load', handle: loadImages },
+  {
+    method: 'GET',
+    path: '/images/get',
+    handle: (exchange) =>
+      saveImages(
+        exchange,
+        exchange.query.all('names').flatMap((names) => names.split(',')),
+      ),
+  },
+  { method: 'GET', path: '/images/{name}/get', handle: (exchange) => saveImages(exchange, [param(exchange, 'name')]) },
+  { method: 'POST', path: '/images/{name}/push', handle: pushImage },
+];
+
+async function createImage(exchange: Exchange): Promise<void> {
+  const { parts, query, minor, request, signal } = exchange;
+  const platform = minor < 32 ? null : parsePlatform(query.text('platform'));
+  const image = query.text('fromImage');
+  if (image !== '') {
+    const { reference, allTags } = joinImageTag(image, query.text('tag'));
+    const familiar = reference.split(/[:@]/, 1)[0]!.replace(/^(?:docker\.io\/)?(?:library\/)?/, '');
+    if (familiar === 'scratch') throw new EngineError('NETWORK_PREDEFINED', "'scratch' is a reserved name");
+    const auth = parseAuthHeader(request.headers['x-registry-auth']);
+    return sendProgress(exchange, parts.images.pull({ reference, allTags, platform, auth, signal }));
+  }
+  const source = query.text('fromSrc');
+  if (source !== '-')
+    throw new EngineError(
+      'FEATURE_UNSUPPORTED',
+      `importing from a URL (${source}) is not supported: download it and import the file`,
+    );
+  const reference = joinRepoTag(query.text('repo'), query.text('tag'));
+  const imported = async function* (): AsyncGenerator<Progress> {
+    const { id } = await parts.images.importTar({
+      source: request as AsyncIterable<Uint8Array>,
+      reference,
+      message: query.text('message') || `Imported from ${source}`,
+      changes: query
+        .all('changes')
+        .flatMap((change) => change.split('\n'))
+        .filter((line) => line.trim() !== ''),
+      platform,
+    });
+    yield { kind: 'status', text: id };
+  };
+  await sendProgress(exchange, imported());
+}
+
+async function loadImages(exchange: Exchange): Promise<void> {
+  const { parts, query, minor, request } = exchange;
+  const platforms = minor < 48 ? [] : query.all('platform');
+  if (platforms.length > 1) throw new EngineError('PARAMETER_INVALID', 'multiple platform parameters not supported');
+  const progress = parts.images.load(request as AsyncIterable<Uint8Array>, {
+    quiet: query.flag('quiet', true),
+    platform: parsePlatformJson(platforms[0] ?? ''),
+  });
+  // moby has sent its headers by the time it looks at the archive: errors come in the stream.
+  await sendProgress(exchange, progress, { headersFirst: true });
+}
+
+async function pushImage(exchange: Exchange): Promise<void> {
+  const { parts, query, minor, request, signal } = exchange;
+  const tag = query.text('tag');
+  const name = param(exchange, 'name');
+  const reference = tag === '' ? name : joinRepoTag(name, tag)!;
+  const platform = minor < 46 ? null : parsePlatformJson(query.text('platform'));
+  const { allTags } = joinImageTag(reference, '');
+  const auth = parseAuthHeader(request.headers['x-registry-auth']);
+  await sendProgress(exchange, parts.images.push({ reference, allTags, platform, auth, signal }));
+}
+
+async function saveImages(
+  { parts, query, minor, response, signal }: Exchange,
+  names: readonly string[],
+): Promise<void> {
+  const platforms = minor < 48 ? [] : query.all('platform');
+  if (platforms.length > 1) throw new EngineError('PARAMETER_INVALID', 'multiple platform parameters not supported');
+  const tar = parts.images.save(names, { platform: parsePlatformJson(platforms[0] ?? '') });
+  await sendChunks(response, tar, { contentType: 'application/x-tar', signal });
+}
+
+export async function sendProgress(
+  { response, signal }: Exchange,
+  progress: AsyncIterable<Progress>,
+  options: { readonly headersFirst?: boolean } = {},
+): Promise<void> {
+  const lines = async function* (): AsyncGenerator<string> {
+    for await (const line of progress) yield formatProgress(line);
+  };
+  await sendChunks(response, lines(), {
+    contentType: 'application/json',
+    signal,
+    onLateError: formatError,
+    ...options,
+  });
+}
