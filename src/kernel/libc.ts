@@ -143,6 +143,10 @@ export const native = {
   ),
   memfdCreate: bind<(name: string, flags: number) => number>('int memfd_create(const char *name, unsigned int flags)'),
 
+  getrandom: bind<(buffer: Buffer, size: number, flags: number) => number>(
+    'intptr_t getrandom(void *buffer, size_t size, unsigned int flags)',
+  ),
+
   socket: bind<(domain: number, type: number, protocol: number) => number>(
     'int socket(int domain, int type, int protocol)',
   ),
@@ -256,6 +260,14 @@ export function openFile(path: string, flags: number, mode = 0): number {
     'open',
     () => `${quoted(path)}, 0o${flags.toString(8)}`,
   );
+}
+
+/** At most 256 bytes, which the kernel gives at once. Not node:crypto: that is a megabyte in the worker. */
+export function randomBytes(size: number): Buffer {
+  const bytes = Buffer.alloc(size);
+  if (check(native.getrandom(bytes, bytes.length, 0), 'getrandom', () => `${size}`) !== size)
+    throw new Error('getrandom: too few bytes');
+  return bytes;
 }
 
 /** Never throws: there is nothing to be done about it, and the descriptor is gone either way. */

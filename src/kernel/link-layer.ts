@@ -2,10 +2,8 @@
  * Bridges, veth pairs, macvlan/ipvlan, addresses and routes. One socket of the host's namespace stays open;
  * each container's is opened for one call. Worker thread only.
  */
-import { randomBytes } from 'node:crypto';
-
 import { AF_INET, AF_INET6, formatAddress, parseAddress } from './address.ts';
-import { closeFile, openFile } from './libc.ts';
+import { closeFile, openFile, randomBytes } from './libc.ts';
 import { ERRNO, isErrno, KernelError, quoted } from './kernel-error.ts';
 import {
   addAddress,

@@ -3,7 +3,6 @@
  * number of descriptors however deep it is, and lets other calls through. Source: openat2(2), getdents64(2),
  * unlinkat(2). Worker thread only.
  */
-import { randomBytes } from 'node:crypto';
 import { basename, dirname, join } from 'node:path';
 
 import {
@@ -16,6 +15,7 @@ import {
   O_CLOEXEC,
   O_PATH,
   openFile,
+  randomBytes,
   SYSCALL,
   text,
 } from './libc.ts';
