@@ -35,6 +35,8 @@ export interface Process {
   oomKilled: boolean;
   /** How it ended is known to nobody: its monitor or the host went first. */
   lost: boolean;
+  /** Its end was never told: only asking finds it. */
+  untold: boolean;
 }
 
 export interface Exec {
@@ -108,6 +110,7 @@ export class Kernel {
       shim: true,
       oomKilled: false,
       lost: false,
+      untold: false,
     };
     this.processes.set(id, [...(this.processes.get(id) ?? []), process]);
     this.history.set(`${id} ${run}`, process);
@@ -181,9 +184,10 @@ export class Kernel {
       for (const process of list) {
         process.alive = false;
         process.shim = false;
-        process.lost = true;
       }
     }
+    // Also what was recorded may be undone, as far as it was not synced.
+    for (const process of this.history.values()) process.lost = true;
     this.processes.clear();
     this.execs.clear();
     this.held.clear();
@@ -194,7 +198,10 @@ export class Kernel {
     const { random } = this;
     const { id, run, pid, exit } = process;
     if (exit === null) return;
-    if (!this.quiet && random.oneIn(30)) return;
+    if (!this.quiet && random.oneIn(30)) {
+      process.untold = true;
+      return;
+    }
     const tell = (): void => this.#tell({ kind: 'exited', id, run, pid, exit });
     const delayMs = this.quiet ? 0 : random.pick([0, 0, 0, 1, 20, 1_500]);
     this.later(delayMs, tell);

@@ -13,6 +13,8 @@ export interface Wanted {
   run: number;
   /** Asked for by a stop signal that may be ignored. */
   softly: boolean;
+  /** The record says so too; until then a crash may undo it. */
+  firm: boolean;
 }
 
 type At = State['at'];
@@ -46,11 +48,14 @@ export class Oracle {
   }
 
   want(id: string, is: Wanted['is'], run: number, softly = false): void {
-    this.wanted.set(id, { is, run, softly });
+    this.wanted.set(id, { is, run, softly, firm: false });
   }
 
   onCommit(before: Container | undefined, after: Container | undefined): void {
-    if (before === undefined || after === undefined) return;
+    if (after === undefined) return;
+    const wanted = this.wanted.get(after.id);
+    if (wanted !== undefined && wanted.is === wantedBy(after)) wanted.firm = true;
+    if (before === undefined) return;
     const from = before.state.at;
     const to = after.state.at;
     if (from !== to && !EDGES[from].includes(to)) this.#violate('edges', `${from} -> ${to}`);
@@ -168,10 +173,10 @@ export class Oracle {
     for (const [id, wanted] of this.wanted) {
       const record = records.get(id);
       if (record === undefined) continue;
-      const is = record.intent.wanted === 'run' ? 'up' : record.intent.wanted === 'remove' ? 'gone' : 'down';
+      const is = wantedBy(record);
       if (is === wanted.is) continue;
       // A start may be lost when the power goes; a stop or a removal may not.
-      if (wanted.is !== 'up' || !power)
+      if (wanted.firm && (wanted.is !== 'up' || !power))
         this.#violate('durable intent', `${id} is wanted ${wanted.is}, its record says ${is}`);
       this.want(id, is, record.run);
     }
@@ -186,6 +191,7 @@ export class Oracle {
       const what = `${id} is ${state.at}`;
       if (LIVE.includes(state.at)) {
         const pid = 'pid' in state ? state.pid : 0;
+        if (this.#kernel.history.get(`${id} ${container.run}`)?.untold === true) continue;
         if (live.length !== 1 || live[0]?.pid !== pid)
           this.#violate('rest', `${what} with pid ${pid}, the kernel has ${live.map((p) => p.pid).join()}`);
         if (wanted?.is === 'gone' || (wanted?.is === 'down' && !wanted.softly))
@@ -219,6 +225,10 @@ function endOf(before: Container, after: Container): ExitStatus | null {
   if (state.at === 'removing') return state.exit;
   if (state.at === 'starting' && after.run !== before.run) return state.previous;
   return null;
+}
+
+function wantedBy({ intent }: Container): Wanted['is'] {
+  return intent.wanted === 'run' ? 'up' : intent.wanted === 'remove' ? 'gone' : 'down';
 }
 
 function policyOf({ spec }: Container): { readonly policy: string; readonly max: number } {

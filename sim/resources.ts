@@ -22,6 +22,7 @@ export class SimResources implements Resources {
 
   async acquire({ id, run }: Container, stack: AsyncDisposableStack): Promise<Launch> {
     const { held, random, quiet } = this.#kernel;
+    if (!this.#alive()) return await never();
     if ((held.get(id)?.size ?? 0) > 0)
       this.#kernel.violate('release', `${id} is acquired while an earlier run holds it`);
     const mine = new Set<string>();

@@ -80,7 +80,8 @@ export class SimRuntime implements Runtime {
     }
     if (process.exit !== null && process.shim) return { at: 'exited', exit: process.exit };
     if (!process.shim) return { at: 'lost', because: 'shim-died', pid: process.pid };
-    return { at: 'running', pid: process.pid, paused: process.frozen, oomKilled: process.oomKilled, execs: [] };
+    const execs = [...this.#kernel.execs].filter((exec) => exec.id === id).map(({ execId }) => ({ execId, pid: 7 }));
+    return { at: 'running', pid: process.pid, paused: process.frozen, oomKilled: process.oomKilled, execs };
   }
 
   async signal(id: string, signal: number): Promise<boolean> {

@@ -40,13 +40,13 @@ const CAUSE: Cause = { actor: 'api', detail: 'the simulation' };
 /** How long requests and mishaps go on. */
 const BUSY_MS = 40_000;
 /** How long everything may then take to come to rest: a stop timeout, a stuck process, the longest delay. */
-const REST_MS = 400_000;
+const REST_MS = 150_000;
 /** Microtasks that are let run before the clock moves far; more than the longest chain of the supervisor. */
 const SETTLE_HOPS = 24;
 const HEALTHCHECK: HealthcheckSpec = {
   test: ['CMD', 'true'],
-  intervalNs: 300_000_000,
-  timeoutNs: 200_000_000,
+  intervalNs: 1_000_000_000,
+  timeoutNs: 300_000_000,
   startPeriodNs: 0,
   startIntervalNs: 0,
   retries: 2,
@@ -77,7 +77,11 @@ export class World {
   #transitions = 0;
   #power = false;
 
-  constructor(seed: number, plant: Plant | null) {
+  readonly #trace: ((line: string) => void) | null;
+
+  /** `trace` is told everything, to understand one seed. */
+  constructor(seed: number, plant: Plant | null, trace: ((line: string) => void) | null = null) {
+    this.#trace = trace;
     this.#random = new Random(seed);
     this.#plant = plant;
     this.#kernel = new Kernel(this.#timeline, this.#random);
@@ -115,7 +119,7 @@ export class World {
       const name = random.pick(['no', 'always', 'unless-stopped', 'on-failure'] as const);
       const container = plainContainer(id, {
         process: {
-          healthcheck: random.oneIn(3) ? HEALTHCHECK : null,
+          healthcheck: random.oneIn(4) ? HEALTHCHECK : null,
           stopTimeoutS: random.pick([null, 0, 1, 3]),
         },
         host: {
@@ -170,6 +174,7 @@ export class World {
     const plant = this.#plant;
     const collection = this.#disk.collection(alive, (_key, before, after) => {
       this.#transitions += 1;
+      this.#note(`commit ${JSON.stringify(after?.state ?? 'gone')} run ${after?.run} wanted ${after?.intent.wanted}`);
       oracle.onCommit(before, after);
     });
     const clock: Clock = {
@@ -201,7 +206,9 @@ export class World {
       resources: new SimResources(this.#kernel, alive, this.#files),
       events: {
         publish: ({ action, actor }) => {
-          if (alive()) oracle.onEvent(generation.supervisor.get(actor.id), action, actor.id);
+          if (!alive()) return;
+          this.#note(`event ${action} ${JSON.stringify(actor.attributes)}`);
+          oracle.onEvent(generation.supervisor.get(actor.id), action, actor.id);
         },
       },
       ...(plant?.transition !== undefined && { transition: plant.transition }),
@@ -231,6 +238,7 @@ export class World {
     if (generation.dead) return;
     generation.dead = true;
     this.#crashes += 1;
+    this.#note(`the daemon dies${this.#power ? ', the power too' : ''}`);
     this.#open.clear();
     this.#kernel.listener = null;
     if (this.#power) {
@@ -243,6 +251,7 @@ export class World {
   }
 
   #boot(): void {
+    this.#note('a daemon starts');
     this.#oracle.onBoot(
       this.#disk
         .collection(
@@ -262,12 +271,17 @@ export class World {
     });
   }
 
+  #note(line: string): void {
+    this.#trace?.(`${this.#timeline.nowMs().toFixed(1).padStart(9)} ${line}`);
+  }
+
   #mishap(): void {
     const { quiet } = this.#kernel;
     const process = this.#kernel.live(this.#random.pick(this.#ids))[0];
     if (quiet || process === undefined) return;
     if (this.#random.oneIn(3)) this.#kernel.killShim(process);
     else this.#kernel.oom(process);
+    this.#note(`mishap of ${process.id} run ${process.run}: shim ${process.shim}`);
   }
 
   #request(): void {
@@ -319,15 +333,18 @@ export class World {
   #track(id: string, kind: string, answer: Promise<unknown>): void {
     const generation = this.#generation;
     const key = `${++this.#requests} ${kind} of ${id}`;
-    if (kind !== 'wait') this.#open.add(key);
+    this.#note(`request ${key}`);
+    if (kind !== 'wait' && !generation.dead) this.#open.add(key);
     answer.then(
       () => {
         this.#open.delete(key);
+        this.#note(`answered ${key}`);
         if (generation.dead) return;
         if (kind === 'remove') this.#checkGone(id);
       },
       (error: unknown) => {
         this.#open.delete(key);
+        this.#note(`refused ${key}: ${messageOf(error)}`);
         if (!(error instanceof EngineError)) this.#kernel.violate('answers', `${kind}: ${messageOf(error)}`);
       },
     );

@@ -46,9 +46,8 @@ export class Execs {
     return [...(this.#byContainer.get(containerId) ?? [])].map(({ exec }) => exec);
   }
 
-  create(containerId: string, config: ExecConfig): string {
+  create(containerId: string, config: ExecConfig, id = newId()): string {
     const container = this.#running(containerId);
-    const id = newId();
     const entry: Entry = {
       exec: { id, containerId, config, state: { at: 'created' } },
       ended: Promise.withResolvers(),

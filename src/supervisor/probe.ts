@@ -4,6 +4,7 @@
  */
 import { formatTime } from '../core/clock.ts';
 import { messageOf } from '../core/engine-error.ts';
+import { newId } from '../core/id.ts';
 import type { Container, ProbeResult } from '../lifecycle/container.ts';
 import type { Event } from '../lifecycle/event.ts';
 import { OUTPUT_BYTES_MAX, PROBE_START_MS, healthPlan } from '../lifecycle/health.ts';
@@ -17,6 +18,13 @@ import { collectOutput } from './probe-output.ts';
 const KILL_MS = 10_000;
 /** How long its output may lag behind its end. */
 const OUTPUT_MS = 2_000;
+
+/** Exec IDs of probes begin with this, so that a daemon finds the probes of one that was killed. */
+const PROBE_ID_PREFIX = 'bea75eed';
+
+export function isProbeId(execId: string): boolean {
+  return execId.startsWith(PROBE_ID_PREFIX);
+}
 
 export interface ProbeOwner {
   readonly container: Container;
@@ -101,7 +109,7 @@ export class Probe {
     const { id, spec } = container;
     const plan = healthPlan(container);
     if (plan === null) throw new Error('no health check');
-    const execId = this.#execs.create(id, {
+    const probe = {
       tty: false,
       attachStdin: false,
       attachStdout: true,
@@ -112,7 +120,8 @@ export class Probe {
       privileged: false,
       user: spec.process.user,
       workingDir: spec.process.workingDir,
-    });
+    };
+    const execId = this.#execs.create(id, probe, PROBE_ID_PREFIX + newId().slice(PROBE_ID_PREFIX.length));
     const late = (): Error => new Error(`timed out starting health check for container ${id}`);
     const starting = this.#execs.start(execId, { stdin: false, stdout: true, stderr: true }, null).then((started) => {
       running.execId = execId;

@@ -7,7 +7,7 @@ import type { Duplex } from 'node:stream';
 import { EngineError, messageOf } from '../core/engine-error.ts';
 import type { Cause, Container } from '../lifecycle/container.ts';
 import type { Answer, Finding, Request, Ticket } from '../lifecycle/event.ts';
-import { countsAsRunning, isLive, isWaiting, lastExit } from '../lifecycle/state.ts';
+import { SIGKILL, countsAsRunning, isLive, isWaiting, lastExit } from '../lifecycle/state.ts';
 import { transition } from '../lifecycle/transition.ts';
 import * as words from '../lifecycle/words.ts';
 import type { RuntimeEvent, StreamSelection } from '../runtime/port.ts';
@@ -15,6 +15,7 @@ import { publishOf, type Context, type SupervisorOptions } from './context.ts';
 import { Execs } from './execs.ts';
 import { Keeper, type KeeperHost } from './keeper.ts';
 import type { Exec, ExecConfig, Supervisor } from './port.ts';
+import { isProbeId } from './probe.ts';
 import { findingOf } from './processes.ts';
 import type { WaitCondition, WaitResult } from './waits.ts';
 
@@ -257,9 +258,14 @@ class ContainerSupervisor implements Supervisor {
     const { id, run, state } = container;
     if (state.at !== 'starting' && !isLive(state)) return { at: 'none' };
     try {
-      const finding = findingOf(await runtime.recover(id, run));
-      if (finding.at === 'running') await resources.adopt(container);
-      return finding;
+      const recovered = await runtime.recover(id, run);
+      if (recovered.at === 'running') {
+        await resources.adopt(container);
+        // Nobody waits for the probes of a daemon that was killed.
+        const probes = recovered.execs.filter(({ execId }) => isProbeId(execId));
+        await Promise.all(probes.map(({ execId }) => runtime.signalExec(id, execId, SIGKILL)));
+      }
+      return findingOf(recovered);
     } catch (error) {
       logger.error({ container: id, error: messageOf(error) }, 'the runtime could not say what became of a container');
       return { at: 'lost', because: 'shim-died' };
