@@ -1,5 +1,6 @@
 /** The files of one log, opened together: the current one and the rotated ones, oldest first, each once. */
 import { open, stat, type FileHandle } from 'node:fs/promises';
+import { Readable } from 'node:stream';
 import { createGunzip } from 'node:zlib';
 
 import { isMissing } from './missing.ts';
@@ -83,6 +84,10 @@ export async function* readChunks(
     yield* readCompressed(file, offset);
     return;
   }
+  yield* readPlain(file, offset, end);
+}
+
+async function* readPlain(file: LogFile, offset: number, end: number): AsyncGenerator<Buffer> {
   for (let at = offset; at < end;) {
     const chunk = Buffer.allocUnsafeSlow(Math.min(CHUNK_BYTES, end - at));
     const { bytesRead } = await file.handle.read(chunk, 0, chunk.length, at);
@@ -93,7 +98,8 @@ export async function* readChunks(
 }
 
 async function* readCompressed(file: LogFile, offset: number): AsyncGenerator<Buffer> {
-  const source = file.handle.createReadStream({ start: 0, autoClose: false });
+  // Not a ReadStream of the handle: destroying one closes the handle, which is read more than once.
+  const source = Readable.from(readPlain(file, 0, Number.POSITIVE_INFINITY));
   const gunzip = createGunzip({ chunkSize: CHUNK_BYTES });
   // A file cut short by a crash ends there; what was whole in it was handed over.
   source.on('error', (error) => gunzip.destroy(error));

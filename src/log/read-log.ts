@@ -95,14 +95,19 @@ class LogReading {
 
   async *#newEntries(current: LogFile | undefined): AsyncGenerator<LogEntry[]> {
     if (current === undefined || current.isCompressed) return;
-    if ((await current.handle.stat()).size < this.#at) {
-      this.#at = 0; // truncated by somebody: starts anew
-      this.#dropRest();
-    }
-    for await (const chunk of readChunks(current, this.#at)) {
-      this.#at += chunk.length;
-      yield* this.#entries([chunk]);
-      if (this.#isDone()) return;
+    for (;;) {
+      // Read up to the size that it has, so that a chunk is as large as what is new.
+      const { size } = await current.handle.stat();
+      if (size === this.#at) return;
+      if (size < this.#at) {
+        this.#at = 0; // truncated by somebody: starts anew
+        this.#dropRest();
+      }
+      for await (const chunk of readChunks(current, this.#at, size)) {
+        this.#at += chunk.length;
+        yield* this.#entries([chunk]);
+        if (this.#isDone()) return;
+      }
     }
   }
 

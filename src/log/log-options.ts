@@ -1,0 +1,238 @@
+/**
+ * `--log-driver` and `--log-opt`: checked when a container is made, in Docker's words.
+ * Source: moby daemon/logger/factory.go, jsonfilelog, local (v28). docs/logging.md is the user's page.
+ */
+import type { LogSpec } from '../core/container-spec.ts';
+import { EngineError } from '../core/engine-error.ts';
+import type { LogFileOptions } from './port.ts';
+
+/** Unlike Docker's json-file, output is bounded when nothing is asked. */
+export const DEFAULT_MAX_SIZE_BYTES = 20_000_000;
+export const DEFAULT_MAX_FILES = 5;
+
+export interface LogConfig {
+  readonly driver: 'json-file' | 'local' | 'none';
+  /** null: output is kept nowhere, and `docker logs` is refused. */
+  readonly file: Pick<LogFileOptions, 'maxSizeBytes' | 'maxFiles'> | null;
+  /** What is to be written into each line. */
+  readonly selection: AttributeSelection;
+}
+
+/** Which labels and variables of the container become attributes of its lines. */
+export interface AttributeSelection {
+  readonly labels: readonly string[];
+  readonly labelsRegex: RegExp | null;
+  readonly env: readonly string[];
+  readonly envRegex: RegExp | null;
+  /** A Go template; "": none. */
+  readonly tag: string;
+}
+
+const DRIVERS = ['json-file', 'local', 'none'] as const;
+const JSON_FILE_OPTIONS = new Set([
+  'max-file',
+  'max-size',
+  'compress',
+  'labels',
+  'labels-regex',
+  'env',
+  'env-regex',
+  'tag',
+]);
+const LOCAL_OPTIONS = new Set(['max-file', 'max-size', 'compress']);
+/** Of every driver. */
+const COMMON_OPTIONS = new Set(['mode', 'max-buffer-size']);
+
+const NOTHING: AttributeSelection = { labels: [], labelsRegex: null, env: [], envRegex: null, tag: '' };
+
+/**
+ * `defaults`: the daemon's driver and options; its options count only where the container takes its driver too.
+ * @throws {EngineError} LOG_DRIVER_UNKNOWN, LOG_OPTION_INVALID
+ */
+export function parseLogOptions(asked: LogSpec, defaults: LogSpec): LogConfig {
+  const { driver, options } = mergeLogSpec(asked, defaults);
+  if (driver === 'none') return { driver, file: null, selection: NOTHING };
+  checkMode(options);
+  checkNames(driver, options);
+  return { driver, file: fileOptions(options), selection: selectionOf(options) };
+}
+
+/** What inspect shows: the driver that is meant, and the options as asked. */
+export function mergeLogSpec(asked: LogSpec, defaults: LogSpec): LogSpec & { readonly driver: LogConfig['driver'] } {
+  const named = asked.driver === '' ? defaults.driver || 'json-file' : asked.driver;
+  const driver = DRIVERS.find((known) => known === named);
+  if (driver === undefined) {
+    throw new EngineError('LOG_DRIVER_UNKNOWN', `logger: no log driver named '${named}' is registered`);
+  }
+  const isDefault = named === (defaults.driver || 'json-file');
+  return { driver, options: isDefault ? { ...defaults.options, ...asked.options } : asked.options };
+}
+
+/**
+ * Nothing that a container writes waits for a log service here: the shim writes a local file. So "blocking" and
+ * "non-blocking" come to the same, and the buffer's size is checked but has nothing to bound.
+ */
+function checkMode(options: Readonly<Record<string, string>>): void {
+  const { mode = '', 'max-buffer-size': size } = options;
+  if (!['', 'blocking', 'non-blocking'].includes(mode)) refuse(`logger: logging mode not supported: ${mode}`);
+  if (size === undefined) return;
+  if (mode !== 'non-blocking') refuse("logger: max-buffer-size option is only supported with 'mode=non-blocking'");
+  if (parseSize(size, 1024) === null) refuse(`error parsing option max-buffer-size: invalid size: '${size}'`);
+}
+
+function checkNames(driver: 'json-file' | 'local', options: Readonly<Record<string, string>>): void {
+  const known = driver === 'local' ? LOCAL_OPTIONS : JSON_FILE_OPTIONS;
+  for (const name of Object.keys(options)) {
+    if (COMMON_OPTIONS.has(name) || known.has(name)) continue;
+    refuse(
+      driver === 'local'
+        ? `unknown log opt '${name}' for log driver local`
+        : `unknown log opt '${name}' for json-file log driver`,
+    );
+  }
+}
+
+function fileOptions(options: Readonly<Record<string, string>>): Pick<LogFileOptions, 'maxSizeBytes' | 'maxFiles'> {
+  const { 'max-size': size, 'max-file': files, compress } = options;
+  let maxSizeBytes: number | null = DEFAULT_MAX_SIZE_BYTES;
+  if (size !== undefined && size !== '-1') {
+    maxSizeBytes = parseSize(size, 1000);
+    if (maxSizeBytes === null) refuse(`invalid size: '${size}'`);
+    if (maxSizeBytes <= 0) refuse('max-size must be a positive number');
+  } else if (size === '-1') {
+    maxSizeBytes = null; // Docker's word for "never rotate"
+  }
+  // Who bounds the size and does not say how many files means one, as Docker does.
+  let maxFiles = size === undefined ? DEFAULT_MAX_FILES : 1;
+  if (files !== undefined) {
+    if (!/^[+-]?\d+$/.test(files)) refuse(`strconv.Atoi: parsing ${JSON.stringify(files)}: invalid syntax`);
+    maxFiles = Number(files);
+    if (maxFiles < 1) refuse('max-file cannot be less than 1');
+  }
+  if (compress !== undefined) {
+    const wanted = parseBool(compress);
+    if (wanted === null) refuse(`strconv.ParseBool: parsing ${JSON.stringify(compress)}: invalid syntax`);
+    if (wanted) refuseCompression(maxFiles, maxSizeBytes);
+  }
+  return { maxSizeBytes, maxFiles };
+}
+
+function refuseCompression(maxFiles: number, maxSizeBytes: number | null): never {
+  if (maxFiles < 2 || maxSizeBytes === null) {
+    refuse('compress cannot be true when max-file is less than 2 or max-size is not set');
+  }
+  throw new EngineError(
+    'OPTION_UNSUPPORTED',
+    "log opt 'compress' is not supported: rotated files are kept as they are",
+  );
+}
+
+function selectionOf(options: Readonly<Record<string, string>>): AttributeSelection {
+  const list = (text = ''): string[] => (text === '' ? [] : text.split(','));
+  const regex = (name: string): RegExp | null => {
+    const text = options[name] ?? '';
+    if (text === '') return null;
+    try {
+      return new RegExp(text);
+    } catch (error) {
+      return refuse(`error parsing regexp: ${(error as Error).message}`);
+    }
+  };
+  const tag = options['tag'] ?? '';
+  if (tag !== '') checkTag(tag);
+  return {
+    labels: list(options['labels']),
+    labelsRegex: regex('labels-regex'),
+    env: list(options['env']),
+    envRegex: regex('env-regex'),
+    tag,
+  };
+}
+
+/** What attributes are taken from. */
+export interface LogSubject {
+  readonly containerId: string;
+  /** Without the slash. */
+  readonly containerName: string;
+  readonly imageId: string;
+  readonly imageName: string;
+  readonly labels: Readonly<Record<string, string>>;
+  readonly env: readonly string[];
+  /** entrypoint and cmd */
+  readonly command: readonly string[];
+}
+
+/** Source: moby daemon/logger/loginfo.go ExtraAttributes. */
+export function logAttributes(selection: AttributeSelection, subject: LogSubject): Record<string, string> {
+  const variables = new Map(
+    subject.env
+      .filter((entry) => entry.includes('='))
+      .map((entry) => [entry.slice(0, entry.indexOf('=')), entry.slice(entry.indexOf('=') + 1)]),
+  );
+  const attributes: Record<string, string> = {};
+  const labels = new Map(Object.entries(subject.labels));
+  pick(attributes, labels, selection.labels, selection.labelsRegex);
+  pick(attributes, variables, selection.env, selection.envRegex);
+  const tag = selection.tag === '' ? '' : expandTag(selection.tag, subject);
+  if (tag !== '') attributes['tag'] = tag;
+  return attributes;
+}
+
+function pick(
+  into: Record<string, string>,
+  from: ReadonlyMap<string, string>,
+  names: readonly string[],
+  regex: RegExp | null,
+): void {
+  for (const name of names) {
+    const value = from.get(name);
+    if (value !== undefined) into[name] = value;
+  }
+  if (regex !== null) for (const [name, value] of from) if (regex.test(name)) into[name] = value;
+}
+
+const SHORT = 12;
+const TAG_FIELD = /\{\{\s*\.(\w+)\s*\}\}/g;
+const TAG_FIELDS: Readonly<Record<string, (subject: LogSubject) => string>> = {
+  ID: (subject) => subject.containerId.slice(0, SHORT),
+  FullID: (subject) => subject.containerId,
+  Name: (subject) => subject.containerName,
+  ImageID: (subject) => subject.imageId.slice(0, SHORT), // of "sha256:…", as Docker's
+  ImageFullID: (subject) => subject.imageId,
+  ImageName: (subject) => subject.imageName,
+  Command: (subject) => subject.command.join(' '),
+  DaemonName: () => 'docker',
+};
+
+function expandTag(tag: string, subject: LogSubject): string {
+  return tag.replace(TAG_FIELD, (_, field: string) => TAG_FIELDS[field]?.(subject) ?? '');
+}
+
+/** Go's template language is not built in; the fields that Docker documents are. */
+function checkTag(tag: string): void {
+  for (const [, field = ''] of tag.matchAll(TAG_FIELD)) {
+    if (!Object.hasOwn(TAG_FIELDS, field)) {
+      refuse(
+        `template: log-tag:1:2: executing "log-tag" at <.${field}>: can't evaluate field ${field} in type *logger.Info`,
+      );
+    }
+  }
+  if (/\{\{|\}\}/.test(tag.replace(TAG_FIELD, '')))
+    refuse(`log opt 'tag': only {{.Field}} is supported, not ${JSON.stringify(tag)}`);
+}
+
+/** go-units FromHumanSize (1000) and RAMInBytes (1024). null: not a size. */
+function parseSize(text: string, base: 1000 | 1024): number | null {
+  const match = /^(\d+(?:\.\d+)?) ?([kmgtp]?)(?:i?b)?$/i.exec(text);
+  if (!match) return null;
+  return Math.trunc(Number(match[1]) * base ** ' kmgtp'.indexOf((match[2] || ' ').toLowerCase()));
+}
+
+function parseBool(text: string): boolean | null {
+  if (['1', 't', 'T', 'true', 'TRUE', 'True'].includes(text)) return true;
+  return ['0', 'f', 'F', 'false', 'FALSE', 'False'].includes(text) ? false : null;
+}
+
+function refuse(message: string): never {
+  throw new EngineError('LOG_OPTION_INVALID', message);
+}
