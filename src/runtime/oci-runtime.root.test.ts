@@ -310,6 +310,8 @@ for (const name of ['crun', 'runc'] as const) {
 
       const two = launch(['sleep', '1000'], { runtime: name });
       const { pid } = await runtime.start(two, []);
+      while (!existsSync(join(execRoot, 'shim', two.id, 'init.pid')))
+        await new Promise((resolve) => setTimeout(resolve, 5));
       const shimPid = Number(readFileSync(join(execRoot, 'shim', two.id, 'shim.pid'), 'utf8').split(' ')[0]);
       process.kill(shimPid, 'SIGKILL');
       assert.deepEqual(await event('lost', two.id), { kind: 'lost', id: two.id, run: 1, pid });

@@ -136,10 +136,13 @@ class OciRuntime implements Runtime {
     const exit = await readShimExit(directory);
     if (exit?.run === run) return { at: 'exited', exit: exit.exit };
     const pid = await readInitPid(directory);
-    if (pid === null) return { at: 'never-started' };
-    if (record.bootId !== this.#bootId) return { at: 'lost', because: 'reboot', pid: null };
+    if (record.bootId !== this.#bootId) {
+      return pid === null ? { at: 'never-started' } : { at: 'lost', because: 'reboot', pid: null };
+    }
+    // A shim that was killed just after the start has not noted the pid; what lives in the cgroup is the container.
     const pids = await this.#options.kernel.cgroups.processes(record.cgroupPath);
-    return { at: 'lost', because: 'shim-died', pid: pids.includes(pid) ? pid : null };
+    if (pid === null && pids.length === 0) return { at: 'never-started' };
+    return { at: 'lost', because: 'shim-died', pid: pid !== null && pids.includes(pid) ? pid : null };
   }
 
   signal(id: string, signal: number): Promise<boolean> {
