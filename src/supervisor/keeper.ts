@@ -30,7 +30,7 @@ export interface KeeperHost {
 }
 
 interface Message {
-  readonly event: Event;
+  readonly event: Event | null;
   readonly done?: () => void;
 }
 
@@ -72,9 +72,9 @@ export class Keeper {
     this.#mailbox.send({ event });
   }
 
-  /** Resolves once the event was handled (its effects may still be under way). */
-  handled(event: Event): Promise<void> {
-    return new Promise((resolve) => this.#mailbox.send({ event, done: resolve }));
+  /** Resolves once all events so far were handled (their effects may still be under way). */
+  settled(): Promise<void> {
+    return new Promise((resolve) => this.#mailbox.send({ event: null, done: resolve }));
   }
 
   request(ticket: Ticket, event: Request): Promise<Answer> {
@@ -107,6 +107,7 @@ export class Keeper {
   }
 
   #process({ event, done }: Message): void {
+    if (event === null) return done?.();
     try {
       if (this.#closed || this.#forgotten) this.#refuseGone(event);
       else this.#handle(event);
@@ -115,8 +116,6 @@ export class Keeper {
       if ('request' in event)
         this.#requests.refuse(event.request, error instanceof Error ? error : new Error(messageOf(error)));
       throw error;
-    } finally {
-      done?.();
     }
   }
 

@@ -45,6 +45,8 @@ class ContainerSupervisor implements Supervisor {
   #unsynced: Keeper | null = null;
   #syncTimer: Disposable | null = null;
   #closed = false;
+  /** Reports of the runtime while recover() asks it what is. */
+  #heldBack: RuntimeEvent[] | null = null;
 
   constructor(context: Context) {
     this.#context = context;
@@ -211,17 +213,23 @@ class ContainerSupervisor implements Supervisor {
     for (const [id, container] of this.#context.records.load()) {
       this.#keepers.set(id, new Keeper(this.#host, container));
     }
-    const findings = new Map<Keeper, Finding>();
+    const found: { readonly keeper: Keeper; readonly finding: Finding }[] = [];
     const left = [...this.#keepers.values()];
     const ask = async (): Promise<void> => {
-      for (let keeper; (keeper = left.shift()) !== undefined;) findings.set(keeper, await this.#find(keeper.container));
+      for (let keeper; (keeper = left.shift()) !== undefined;) {
+        found.push({ keeper, finding: await this.#find(keeper.container) });
+      }
     };
+    // What is reported meanwhile comes after what was found, and no start gets ahead of what runs.
+    const early: RuntimeEvent[] = [];
+    this.#heldBack = early;
     await Promise.all(Array.from({ length: RECOVER_AT_ONCE }, ask));
-    await Promise.all(
-      Array.from(findings, ([keeper, finding]) =>
-        keeper.handled({ kind: 'found', run: keeper.container.run, boot: true, finding }),
-      ),
-    );
+    for (const { keeper, finding } of found) {
+      keeper.send({ kind: 'found', run: keeper.container.run, boot: true, finding });
+    }
+    this.#heldBack = null;
+    for (const event of early) this.#onRuntimeEvent(event);
+    await Promise.all(Array.from(this.#keepers.values(), (keeper) => keeper.settled()));
   }
 
   async shutdown({
@@ -274,6 +282,10 @@ class ContainerSupervisor implements Supervisor {
 
   #onRuntimeEvent(event: RuntimeEvent): void {
     if (this.#closed) return;
+    if (this.#heldBack !== null) {
+      this.#heldBack.push(event);
+      return;
+    }
     if (event.kind === 'exec-exited') return this.#execs.exited(event.id, event.execId, event.exitCode);
     this.#keepers.get(event.id)?.send(event);
   }
