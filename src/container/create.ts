@@ -11,6 +11,7 @@ import { EngineError } from '../core/engine-error.ts';
 import { newId, shortId } from '../core/id.ts';
 import type { Image } from '../image/port.ts';
 import type { Container } from '../lifecycle/container.ts';
+import { created } from '../lifecycle/created.ts';
 import { checkEndpoint, ENDPOINT_DEFAULT } from '../network/endpoint-spec.ts';
 import { decidePaths } from '../runtime/spec/masked-paths.ts';
 import { applyHostDefaults, validateHostSpec } from '../runtime/spec/validate-host.ts';
@@ -85,21 +86,8 @@ async function build(parts: Parts, draft: Draft, by: Request): Promise<Container
     },
   ]);
   const mounts = await planMountPoints(parts, { id, spec }, stack);
-  const container: Container = {
-    id,
-    name,
-    createdAt: formatTime(parts.clock.wallNs()),
-    spec,
-    imageId: image.id,
-    mounts,
-    intent: { wanted: 'stop', stoppedByUser: false },
-    state: { at: 'created' },
-    run: 0,
-    restartCount: 0,
-    lastDelayMs: 0,
-    health: null,
-    cause: causeOf(by),
-  };
+  const createdAt = formatTime(parts.clock.wallNs());
+  const container = created({ id, name, createdAt, spec, imageId: image.id, mounts, cause: causeOf(by) });
   await prepareVolumes(parts, container);
   await parts.supervisor.add(container);
   stack.move(); // It is the record's now: removal gives it back.

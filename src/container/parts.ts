@@ -43,6 +43,8 @@ export interface ContainerSettings {
   readonly hostname: string;
   /** The log driver and options of containers that ask for none. */
   readonly defaultLog: LogSpec;
+  /** For containers that ask for none. */
+  readonly dns: { readonly servers: readonly string[]; readonly options: readonly string[]; readonly search: readonly string[] };
   /** What this host runs: to warn about images for another. */
   readonly platform: Platform;
 }

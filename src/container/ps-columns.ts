@@ -33,7 +33,7 @@ const FORMATS: Readonly<Record<string, Column>> = {
   bsdtime: column('TIME', (p) => `${Math.floor(p.cpuS / 60)}:${two(Math.floor(p.cpuS % 60))}`),
   etimes: column('ELAPSED', (p, host) => String(Math.floor(aliveS(p, host)))),
   etime: column('ELAPSED', (p, host) => elapsed(aliveS(p, host))),
-  start: column('START', (p, host) => bsdStart(startedAt(p, host))),
+  bsdstart: column('START', (p, host) => bsdStart(startedAt(p, host))),
   stime: column('STIME', (p, host) => stime(startedAt(p, host))),
   lstart: column('STARTED', (p, host) => lstart(startedAt(p, host))),
   c: column('C', (p, host) => String(Math.min(99, Math.floor(cpuPercent(p, host))))),
@@ -50,7 +50,7 @@ const FORMATS: Readonly<Record<string, Column>> = {
 const SAME: Readonly<Record<string, string>> = {
   cmd: 'args', command: 'args', ucmd: 'comm', ucomm: 'comm', pgrp: 'pgid', sess: 'sid', session: 'sid', uname: 'user',
   s: 'state', tt: 'tty', cputime: 'time', start_time: 'stime', '%cpu': 'pcpu', '%mem': 'pmem', rssize: 'rss',
-  rsz: 'rss', vsize: 'vsz', nice: 'ni', thcount: 'nlwp', egroup: 'group', egid: 'gid', bsdstart: 'start',
+  rsz: 'rss', vsize: 'vsz', nice: 'ni', thcount: 'nlwp', egroup: 'group', egid: 'gid',
 }; // prettier-ignore
 
 /** Titles that a name has of its own. */
@@ -59,7 +59,7 @@ const TITLES: Readonly<Record<string, string>> = { cmd: 'CMD', tt: 'TT', cputime
 const EF: readonly Column[] = ['user', 'pid', 'ppid', 'c', 'stime', 'tname', 'time', 'cmd'].map((name) =>
   name === 'user' ? { ...named(name)!, title: 'UID' } : named(name)!,
 );
-const AUX: readonly Column[] = ['user', 'pid', 'pcpu', 'pmem', 'vsz', 'rss', 'tname', 'stat', 'start', 'bsdtime', 'command'].map((name) => named(name)!);
+const AUX: readonly Column[] = ['user', 'pid', 'pcpu', 'pmem', 'vsz', 'rss', 'tname', 'stat', 'bsdstart', 'bsdtime', 'command'].map((name) => named(name)!);
 
 /** null: leave it to the host's ps. */
 export function decidePsColumns(options: string): readonly Column[] | null {

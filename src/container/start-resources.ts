@@ -23,7 +23,7 @@ import { eventAttributes } from './events.ts';
 import { donorPid, ipcDonor, networkDonor } from './joined.ts';
 import { linkEnv, resolveLinks, type ResolvedLink } from './links.ts';
 import { logFileFor } from './logs.ts';
-import type { Parts } from './parts.ts';
+import type { ContainerSettings, Parts } from './parts.ts';
 import { ensureWorkingDirectory, RunMounts } from './rootfs.ts';
 import { acquireMount, fileMounts, mountShm, releaseMount, shmDirectory } from './start-mounts.ts';
 
@@ -34,7 +34,6 @@ const NO_CONSOLE = [0, 0] as const;
 export class StartResources implements Resources {
   readonly #parts: Parts;
   readonly #runMounts: RunMounts;
-  #referencesTold = false;
 
   constructor(parts: Parts) {
     this.#parts = parts;
@@ -43,7 +42,6 @@ export class StartResources implements Resources {
 
   async acquire(container: Container, stack: AsyncDisposableStack): Promise<Launch> {
     const parts = this.#parts;
-    this.#tellReferences();
     const { spec, id } = container;
     const donor = networkDonor(parts, container);
     const links = resolveLinks(parts, container);
@@ -99,7 +97,6 @@ export class StartResources implements Resources {
 
   async release(container: Container): Promise<void> {
     const parts = this.#parts;
-    this.#tellReferences();
     await releaseAll([
       async () => parts.networks.detach(container.id),
       async () => this.#releaseShm(container),
@@ -111,7 +108,6 @@ export class StartResources implements Resources {
 
   async adopt(container: Container): Promise<void> {
     const { networks, volumes } = this.#parts;
-    this.#tellReferences();
     this.#runMounts.adopt(container.id);
     await networks.adopt(container.id);
     for (const mount of container.mounts) if (mount.type === 'volume') await volumes.acquire(mount.name, container.id);
@@ -119,7 +115,6 @@ export class StartResources implements Resources {
 
   async destroy(container: Container, options: { readonly volumes: boolean }): Promise<void> {
     const parts = this.#parts;
-    this.#tellReferences();
     const { id } = container;
     await releaseAll([
       async () => parts.images.snapshots.remove(id),
@@ -179,7 +174,7 @@ export class StartResources implements Resources {
     const { networks, namespacePaths, settings } = this.#parts;
     const filesDir = containerDirectory(settings.dataRoot, container.id);
     await mkdir(filesDir, { recursive: true, mode: 0o710 });
-    const attached = await networks.attach(attachRequest(container, donor, links, filesDir));
+    const attached = await networks.attach(attachRequest(container, donor, links, { filesDir, dns: settings.dns }));
     taken.attached = attached;
     if (attached.namespacePath !== null) namespacePaths.set(container.id, attached.namespacePath);
     return async () => {
@@ -241,19 +236,6 @@ export class StartResources implements Resources {
       logger.debug({ volume: mount.name, container: container.id, error: error.message }, 'an anonymous volume stays');
     }
   }
-
-  /** Once after the daemon's start: which containers refer to which volumes is nowhere but in their records. */
-  #tellReferences(): void {
-    if (this.#referencesTold) return;
-    this.#referencesTold = true;
-    tellReferences(this.#parts);
-  }
-}
-
-export function tellReferences(parts: Parts): void {
-  for (const container of parts.supervisor.list()) {
-    for (const mount of container.mounts) if (mount.type === 'volume') parts.volumes.refer(mount.name, container.id);
-  }
 }
 
 interface Taken {
@@ -263,7 +245,12 @@ interface Taken {
   readonly mounts: SpecMount[];
 }
 
-function attachRequest(container: Container, donor: Container | null, links: readonly ResolvedLink[], filesDir: string): AttachRequest {
+function attachRequest(
+  container: Container,
+  donor: Container | null,
+  links: readonly ResolvedLink[],
+  { filesDir, dns }: { readonly filesDir: string; readonly dns: ContainerSettings['dns'] },
+): AttachRequest {
   const { process, host, endpoints } = container.spec;
   return {
     containerId: container.id,
@@ -272,9 +259,9 @@ function attachRequest(container: Container, donor: Container | null, links: rea
     endpoints,
     hostname: process.hostname,
     domainname: process.domainname,
-    dns: host.dns,
-    dnsOptions: host.dnsOptions,
-    dnsSearch: host.dnsSearch,
+    dns: ownOr(host.dns, dns.servers),
+    dnsOptions: ownOr(host.dnsOptions, dns.options),
+    dnsSearch: ownOr(host.dnsSearch, dns.search),
     extraHosts: host.extraHosts,
     links: links.map(({ child, alias }) => ({ containerId: child.id, aliases: [...new Set([alias, child.spec.process.hostname, child.name])] })),
     exposedPorts: process.exposedPorts ?? [],
@@ -285,3 +272,9 @@ function attachRequest(container: Container, donor: Container | null, links: rea
   };
 }
 
+
+/** The daemon's servers and so on are for containers that ask for none. */
+function ownOr(own: readonly string[] | null, daemon: readonly string[]): readonly string[] | null {
+  if (own !== null && own.length > 0) return own;
+  return daemon.length > 0 ? daemon : null;
+}
