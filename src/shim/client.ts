@@ -95,8 +95,8 @@ export class ShimConnection implements Disposable {
   readonly #lines = new LineReader();
   /** Everything that the shim reports, in order. */
   onEvent: (event: ShimEvent) => void = () => {};
-  /** Once, when the shim has ended or the connection broke; not after dispose. */
-  onClose: () => void = () => {};
+  #onClose: () => void = () => {};
+  #closed = false;
   #disposed = false;
 
   constructor(socket: Socket, stateDir: string) {
@@ -106,8 +106,15 @@ export class ShimConnection implements Disposable {
     socket.on('end', () => socket.destroy());
     socket.on('error', () => {}); // 'close' follows, and says all that matters
     socket.on('close', () => {
-      if (!this.#disposed) this.onClose();
+      this.#closed = true;
+      if (!this.#disposed) this.#onClose();
     });
+  }
+
+  /** Called once, when the shim has ended or the connection broke; also when that was before it was set. Not after dispose. */
+  set onClose(run: () => void) {
+    this.#onClose = run;
+    if (this.#closed && !this.#disposed) queueMicrotask(run);
   }
 
   #receive(chunk: Buffer): void {

@@ -28,6 +28,7 @@ import type { ShimLaunch, ShimSpawned } from './client.ts';
 import { spawnShim } from './client.ts';
 import type { ShimEvent } from './protocol.ts';
 
+export const EXEC_CONSOLE_SIZE = [33, 77] as const;
 const AF_UNIX = 1;
 const SOCK_STREAM_CLOEXEC = 1 | 0o2000000;
 
@@ -75,6 +76,7 @@ export interface ContainerOptions {
   readonly args: readonly string[];
   readonly runtime?: RuntimeName;
   readonly tty?: boolean;
+  readonly consoleSize?: readonly [rows: number, columns: number];
   readonly memoryBytes?: number;
   readonly cwd?: string;
   readonly hostPid?: boolean;
@@ -157,7 +159,7 @@ export class ShimFixture implements Disposable {
           cgroup: `/shimtest/${id}`,
           log: { path: logPath, maxSizeBytes: null, maxFiles: 1, attributes: {} },
           tty: options.tty ?? false,
-          consoleSize: [0, 0],
+          consoleSize: options.consoleSize ?? [0, 0],
           stdin: 'none',
           attachMasks: [],
           env: ['PATH=/usr/sbin:/usr/bin:/sbin:/bin', `ASAN_OPTIONS=${process.env['ASAN_OPTIONS'] ?? ''}`],
@@ -170,8 +172,9 @@ export class ShimFixture implements Disposable {
 
   /** A "process" object for an exec, as a file. */
   processFile(container: TestContainer, execId: string, args: readonly string[], tty = false): string {
+    const consoleSize = EXEC_CONSOLE_SIZE;
     const path = join(container.stateDir, `process-${execId}.json`);
-    writeFileSync(path, JSON.stringify(processSpec(args, { args, tty })));
+    writeFileSync(path, JSON.stringify(processSpec(args, { args, tty, ...(tty ? { consoleSize } : {}) })));
     return path;
   }
 
@@ -209,7 +212,12 @@ export class ShimFixture implements Disposable {
     return left;
   }
 
+  /** Also ends what a test that failed left running. */
   [Symbol.dispose](): void {
+    for (const id of this.#ids) {
+      const pids = tryRead(`/sys/fs/cgroup/pids/shimtest/${id}/cgroup.procs`)?.split('\n') ?? [];
+      for (const pid of pids.filter((text) => text !== '')) process.kill(Number(pid), 'SIGKILL');
+    }
     for (const controller of readdirSync('/sys/fs/cgroup')) {
       try {
         rmdir(`/sys/fs/cgroup/${controller}/shimtest`);
@@ -242,6 +250,10 @@ function processSpec(args: readonly string[], options: ContainerOptions): object
     cwd: options.cwd ?? '/',
     capabilities: { bounding: ['CAP_KILL'], effective: ['CAP_KILL'], permitted: ['CAP_KILL'] },
     oomScoreAdj: 0,
+    // The shim sets the size when the terminal arrives; only the runtime can do it before the process looks.
+    ...(options.consoleSize === undefined
+      ? {}
+      : { consoleSize: { height: options.consoleSize[0], width: options.consoleSize[1] } }),
   };
 }
 

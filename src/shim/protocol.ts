@@ -123,7 +123,7 @@ export function encodeHelloExec(request: {
   return encodeFrame('hello-exec', Buffer.concat([head, Buffer.from(`${request.execId}\0${request.processFile}`)]));
 }
 
-/** A window is 16 bits a side; ioctl takes what the user asked for modulo nothing. */
+/** A window has 16 bits a side. */
 function clampSize(size: number): number {
   return Math.max(0, Math.min(0xffff, Math.trunc(size) || 0));
 }
@@ -150,11 +150,6 @@ export class LineReader {
     }
     if (this.#bytes > LINE_BYTES_MAX) throw new Error('shim: a control line has no end');
     return lines;
-  }
-
-  /** What follows the last whole line. */
-  rest(): Buffer {
-    return Buffer.concat(this.#pieces);
   }
 }
 

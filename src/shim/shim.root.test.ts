@@ -2,14 +2,14 @@
 import assert from 'node:assert/strict';
 import { execFileSync } from 'node:child_process';
 import { createHash } from 'node:crypto';
-import { existsSync, mkdirSync, readFileSync, readdirSync, statSync } from 'node:fs';
+import { existsSync, mkdirSync, readFileSync, readdirSync, rmdirSync, statSync, writeFileSync } from 'node:fs';
 import { join } from 'node:path';
 import { after, before, test } from 'node:test';
 import { setTimeout as sleep } from 'node:timers/promises';
 
 import { connectShim, readInitPid, readShimExit, readShimProcess, ShimRuntimeError } from './client.ts';
 import type { RuntimeName } from './fixture.ts';
-import { demultiplex, readAll, ShimFixture } from './fixture.ts';
+import { demultiplex, EXEC_CONSOLE_SIZE, readAll, ShimFixture } from './fixture.ts';
 
 const MIB = 1024 * 1024;
 const RUNTIMES: RuntimeName[] = ['crun', 'runc'];
@@ -106,7 +106,7 @@ for (const runtime of RUNTIMES) {
         tty: options.tty ?? false,
         stdin: options.stdin ?? false,
         mask: options.mask ?? 6,
-        consoleSize: [33, 77],
+        consoleSize: EXEC_CONSOLE_SIZE,
       });
     const plain = await exec('plain', ['sh', '-c', 'echo out; echo err >&2; exit 7']);
     const output = demultiplex(await readAll(plain.stream!));
@@ -256,9 +256,10 @@ test('attach: a terminal has its size before the first byte, follows resize, and
     const container = fixture.container({
       args: ['sh', '-c', 'stty size; read x; stty size; exit 5'],
       tty: true,
+      consoleSize: [41, 123],
       runtime,
     });
-    const { streams, connection } = await container.start({ attachMasks: [7], stdin: 'open', consoleSize: [41, 123] });
+    const { streams, connection } = await container.start({ attachMasks: [7], stdin: 'open' });
     const output = readAll(streams[0]!);
     while (readLog(container.logPath).length === 0) await sleep(20);
     connection.resize(10, 20);
@@ -464,6 +465,48 @@ test('spawnShim: works with a state directory longer than a socket address', asy
   await container.event('released');
   assert.deepEqual(readdirSync(stateDir), ['exit.json']);
   execFileSync('rm', ['-r', stateDir]);
+});
+
+test('spawnShim: a runtime that is killed fails the start, and what it started is undone', async () => {
+  const container = fixture.container({ args: ['sleep', '1000'] });
+  const slow = join(fixture.directory, 'slow-runtime');
+  writeFileSync(slow, `#!/bin/sh\ncase "$*" in *run*--detach*) echo half done >&2; exec sleep 100;; esac\n`, {
+    mode: 0o755,
+  });
+  const starting = container.start({ runtimePath: slow });
+  let found = null;
+  while (found === null) {
+    await sleep(20);
+    found = await connectShim(container.stateDir, container.onEvent);
+  }
+  assert.equal(found.state.pid, 0);
+  found.connection.signal(9);
+  await assert.rejects(
+    starting,
+    (error) => error instanceof ShimRuntimeError && error.message === 'half done' && error.status === 137,
+  );
+  assert.equal((await container.event('failed')).status, 137);
+  assert.deepEqual(readdirSync(container.stateDir), []);
+});
+
+test('spawnShim: a container that has the id already is refused and left alone', async () => {
+  const container = fixture.container({ args: ['sh', '-c', 'read x; exit 33'] });
+  const { connection } = await container.start({ stdin: 'open' });
+  const second = join(container.stateDir, 'second');
+  mkdirSync(second, { mode: 0o700 });
+  await assert.rejects(container.start({ stateDir: second }), /already exists/);
+  (await connection.attach(1)).end('go on\n');
+  assert.equal((await container.event('exited')).exit.code, 33);
+  await container.event('released');
+  rmdirSync(second);
+});
+
+test('onClose: is called even when it is set after the shim has gone', async () => {
+  const container = fixture.container({ args: ['true'] });
+  const { connection } = await container.start();
+  await container.event('released');
+  await sleep(100);
+  await new Promise<void>((resolve) => (connection.onClose = resolve));
 });
 
 test('exited: a process that keeps the output open delays it by two seconds at most', async () => {
