@@ -81,7 +81,15 @@ function stream(bytes: Buffer, chunk = 1000): AsyncIterable<Uint8Array> {
 }
 
 async function importOf(bytes: Buffer, reference: string | null = null): Promise<string> {
-  return (await images.importTar({ source: stream(bytes), reference, message: '', changes: [], platform: null })).id;
+  return (
+    await images.importTar({
+      source: stream(bytes, Math.max(1000, bytes.length >> 12)),
+      reference,
+      message: '',
+      changes: [],
+      platform: null,
+    })
+  ).id;
 }
 
 async function text(progress: AsyncIterable<Progress>): Promise<string> {

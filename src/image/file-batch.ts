@@ -9,13 +9,16 @@ const LATER_MAX = 1000;
 
 export class FileBatch {
   readonly #files: Files;
+  readonly #root: string | undefined;
   readonly #inFlight: Promise<void>[] = [];
   #operations: FileOperation[] = [];
   #contentBytes = 0;
   #later: { readonly path: string; readonly name: string; readonly value: Buffer }[] = [];
 
-  constructor(files: Files) {
+  /** With `root`, paths are inside it, resolved as if it were "/". */
+  constructor(files: Files, root?: string) {
     this.#files = files;
+    this.#root = root;
   }
 
   async push(operation: FileOperation): Promise<void> {
@@ -38,7 +41,7 @@ export class FileBatch {
     this.#later = [];
     for (const { path, name, value } of later) {
       try {
-        await this.#files.setXattr(path, name, value);
+        await this.#files.batch([{ kind: 'xattr', path, name, value }], this.#root);
       } catch (error) {
         if (!isUnsupported(error)) throw error;
       }
@@ -56,7 +59,7 @@ export class FileBatch {
 
   async #send(): Promise<void> {
     while (this.#inFlight.length >= IN_FLIGHT_MAX) await this.#inFlight.shift();
-    const sent = this.#files.batch(this.#operations);
+    const sent = this.#files.batch(this.#operations, this.#root);
     sent.catch(() => {}); // awaited by the next send, drain or settle
     this.#inFlight.push(sent);
     this.#operations = [];

@@ -112,15 +112,20 @@ export interface Snapshots {
 
 /** Files in and out of a directory tree as a container sees it: safe against every link and archive. */
 export interface TreeArchive {
+  /** @throws CONTAINER_PATH_NOT_FOUND "Could not find the file x", to which Docker adds " in container NAME" */
   stat(root: string, path: string): Promise<PathStat>;
   /** A tar of `path` whose first entry is its base name, as `docker cp` expects. */
   read(root: string, path: string): Promise<{ readonly stat: PathStat; readonly tar: AsyncIterable<Uint8Array> }>;
-  /** Unpacks into the directory `path`. */
+  /** Unpacks into the directory `path`. Files get the archive's owners, or `owner` where copyUidGid is set and it is given. */
   write(
     root: string,
     path: string,
     tar: AsyncIterable<Uint8Array>,
-    options: { readonly noOverwriteDirNonDir: boolean; readonly copyUidGid: boolean },
+    options: {
+      readonly noOverwriteDirNonDir: boolean;
+      readonly copyUidGid: boolean;
+      readonly owner?: { readonly uid: number; readonly gid: number };
+    },
   ): Promise<void>;
   /** The whole tree, for export. */
   export(root: string): AsyncIterable<Uint8Array>;
