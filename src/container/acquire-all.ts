@@ -7,7 +7,10 @@ export type Undo = () => Promise<void>;
  * Waits for all of them, also when one fails: only then is it known what is to be undone. The undo of each that worked
  * is pushed in the order of `acquisitions`, and the first error thrown.
  */
-export async function acquireAll(stack: AsyncDisposableStack, acquisitions: readonly (() => Promise<Undo>)[]): Promise<void> {
+export async function acquireAll(
+  stack: AsyncDisposableStack,
+  acquisitions: readonly (() => Promise<Undo>)[],
+): Promise<void> {
   const results = await Promise.allSettled(acquisitions.map((acquire) => acquire()));
   for (const result of results) if (result.status === 'fulfilled') stack.defer(result.value);
   const failed = results.find((result) => result.status === 'rejected');

@@ -120,7 +120,8 @@ async function inWords<T>(ref: string, path: string, run: () => Promise<T>): Pro
   try {
     return await run();
   } catch (cause) {
-    const isMissing = cause instanceof EngineError ? cause.code === 'CONTAINER_PATH_NOT_FOUND' : codeOf(cause) === 'ENOENT';
+    const isMissing =
+      cause instanceof EngineError ? cause.code === 'CONTAINER_PATH_NOT_FOUND' : codeOf(cause) === 'ENOENT';
     if (!isMissing) throw cause;
     throw new EngineError('CONTAINER_PATH_NOT_FOUND', `Could not find the file ${path} in container ${ref}`, { cause });
   }

@@ -43,11 +43,15 @@ export async function attach(
     const streams = { ...options.streams, stdin: options.streams.stdin && process.openStdin };
     ({ stream } = await parts.supervisor.attach(container.id, streams, signal));
   }
-  return { tty: process.tty, past, stream, detachKeys: detachKeysFor(detachKeys, process.tty && options.streams.stdin) };
+  return {
+    tty: process.tty,
+    past,
+    stream,
+    detachKeys: detachKeysFor(detachKeys, process.tty && options.streams.stdin),
+  };
 }
 
 /** Only a terminal's stdin is watched for the keys that detach. */
 function detachKeysFor(keys: Buffer, watched: boolean): Buffer | null {
   return watched ? keys : null;
 }
-

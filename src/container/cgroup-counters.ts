@@ -10,7 +10,10 @@ import { posix } from 'node:path';
 import type { CgroupDirectories } from './parts.ts';
 import type { BlkioEntry, CpuCounters, StatsSample } from './port.ts';
 
-export type Counters = Pick<StatsSample, 'cgroupVersion' | 'onlineCpus' | 'cpu' | 'memory' | 'pids' | 'blkio' | 'networks'>;
+export type Counters = Pick<
+  StatsSample,
+  'cgroupVersion' | 'onlineCpus' | 'cpu' | 'memory' | 'pids' | 'blkio' | 'networks'
+>;
 
 export interface CounterReader extends Disposable {
   read(): Counters;
@@ -46,7 +49,10 @@ type FileOf = (controller: string, name: string) => string;
 
 function v1Reader(files: KeptFiles, file: FileOf): () => CgroupCounters {
   const blkio = (name: string): BlkioEntry[] =>
-    parseBlkioV1(files.text(file('blkio', `blkio.throttle.${name}_recursive`)) || files.text(file('blkio', `blkio.throttle.${name}`)));
+    parseBlkioV1(
+      files.text(file('blkio', `blkio.throttle.${name}_recursive`)) ||
+        files.text(file('blkio', `blkio.throttle.${name}`)),
+    );
   return () => {
     const usage = parseFlat(files.text(file('cpuacct', 'cpuacct.stat')));
     const throttling = parseFlat(files.text(file('cpu', 'cpu.stat')));
@@ -187,8 +193,15 @@ export function parseBlkioV2(text: string): BlkioEntry[] {
     const match = /^(\d+):(\d+) (.*)$/.exec(line);
     if (match === null) return [];
     const [, major, minor, rest = ''] = match;
-    const values = new Map(rest.split(' ').map((pair): [string, number] => [pair.split('=')[0]!, Number(pair.split('=')[1])]));
-    const entry = (op: string, key: string): BlkioEntry => ({ major: Number(major), minor: Number(minor), op, value: values.get(key) ?? 0 });
+    const values = new Map(
+      rest.split(' ').map((pair): [string, number] => [pair.split('=')[0]!, Number(pair.split('=')[1])]),
+    );
+    const entry = (op: string, key: string): BlkioEntry => ({
+      major: Number(major),
+      minor: Number(minor),
+      op,
+      value: values.get(key) ?? 0,
+    });
     return [entry('read', 'rbytes'), entry('write', 'wbytes')];
   });
 }

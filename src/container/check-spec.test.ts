@@ -17,14 +17,34 @@ const REFUSED: readonly [Partial<ProcessSpec>, Partial<HostSpec>, string][] = [
   [{ env: [''] }, {}, 'invalid environment variable: '],
   [{ healthcheck: { ...HEALTH, intervalNs: 10 } }, {}, 'Interval in Healthcheck cannot be less than 1ms'],
   [{ healthcheck: { ...HEALTH, retries: -1 } }, {}, 'Retries in Healthcheck cannot be negative'],
-  [{}, { autoRemove: true, restartPolicy: { name: 'always', maximumRetryCount: 0 } }, "can't create 'AutoRemove' container with restart policy"],
-  [{}, { restartPolicy: { name: 'always', maximumRetryCount: 2 } }, "invalid restart policy: maximum retry count can only be used with 'on-failure'"],
-  [{}, { restartPolicy: { name: 'on-failure', maximumRetryCount: -1 } }, 'invalid restart policy: maximum retry count cannot be negative'],
-  [{}, { restartPolicy: { name: 'nope' as never, maximumRetryCount: 0 } }, "invalid restart policy: unknown policy 'nope'; use one of 'no', 'always', 'on-failure', or 'unless-stopped'"],
+  [
+    {},
+    { autoRemove: true, restartPolicy: { name: 'always', maximumRetryCount: 0 } },
+    "can't create 'AutoRemove' container with restart policy",
+  ],
+  [
+    {},
+    { restartPolicy: { name: 'always', maximumRetryCount: 2 } },
+    "invalid restart policy: maximum retry count can only be used with 'on-failure'",
+  ],
+  [
+    {},
+    { restartPolicy: { name: 'on-failure', maximumRetryCount: -1 } },
+    'invalid restart policy: maximum retry count cannot be negative',
+  ],
+  [
+    {},
+    { restartPolicy: { name: 'nope' as never, maximumRetryCount: 0 } },
+    "invalid restart policy: unknown policy 'nope'; use one of 'no', 'always', 'on-failure', or 'unless-stopped'",
+  ],
   [{ hostname: 'h' }, { networkMode: 'container:x' }, 'conflicting options: hostname and the network mode'],
   [{}, { networkMode: 'container:' }, 'Invalid network mode: invalid container format container:<name|id>'],
   [{ hostname: 'h' }, { utsMode: 'host' }, 'conflicting options: hostname and the UTS mode'],
-  [{}, { networkMode: 'container:x', portBindings: { '80/tcp': [] } }, 'conflicting options: port publishing and the container type network mode'],
+  [
+    {},
+    { networkMode: 'container:x', portBindings: { '80/tcp': [] } },
+    'conflicting options: port publishing and the container type network mode',
+  ],
   [{}, { extraHosts: ['a'] }, 'bad format for add-host: "a"'],
   [{}, { extraHosts: ['a:nope'] }, 'invalid IP address in add-host: "nope"'],
   [{}, { portBindings: { '99999/tcp': [] } }, 'invalid port specification: "99999/tcp"'],
@@ -38,8 +58,16 @@ for (const [process, host, message] of REFUSED) {
 
 test('checkSpec: takes what is right, and cleans the working directory', () => {
   const spec = specOf({
-    process: { workingDir: '/a/../b/', env: ['A', 'B=', 'C=d=e'], stopSignal: 'sigusr1', exposedPorts: ['80/tcp', '8000-8010/udp'] },
-    host: { extraHosts: ['a:1.2.3.4', 'b=[::1]', 'c:::1', 'd:host-gateway'], portBindings: { '80/tcp': [{ hostIp: '::', hostPort: '8000-8010' }] } },
+    process: {
+      workingDir: '/a/../b/',
+      env: ['A', 'B=', 'C=d=e'],
+      stopSignal: 'sigusr1',
+      exposedPorts: ['80/tcp', '8000-8010/udp'],
+    },
+    host: {
+      extraHosts: ['a:1.2.3.4', 'b=[::1]', 'c:::1', 'd:host-gateway'],
+      portBindings: { '80/tcp': [{ hostIp: '::', hostPort: '8000-8010' }] },
+    },
   });
   assert.deepEqual(checkSpec(spec), { ...spec, process: { ...spec.process, workingDir: '/b' } });
 });
@@ -71,10 +99,15 @@ test('parseMoment: durations are ago, the rest is absolute', () => {
   }
 });
 
-test('mergeResources: what is not asked for stays, conflicts are refused in Docker\'s words', () => {
+test("mergeResources: what is not asked for stays, conflicts are refused in Docker's words", () => {
   const present = { ...NO_RESOURCES, memoryBytes: 100, memorySwapBytes: 200, cpuPeriodUs: 50 };
   assert.equal(mergeResources(present, NO_RESOURCES), present);
-  assert.deepEqual(mergeResources(present, { ...NO_RESOURCES, memoryBytes: 150, pidsLimit: 5, cpusetCpus: '0' }), { ...present, memoryBytes: 150, pidsLimit: 5, cpusetCpus: '0' });
+  assert.deepEqual(mergeResources(present, { ...NO_RESOURCES, memoryBytes: 150, pidsLimit: 5, cpusetCpus: '0' }), {
+    ...present,
+    memoryBytes: 150,
+    pidsLimit: 5,
+    cpusetCpus: '0',
+  });
   assert.throws(() => mergeResources(present, { ...NO_RESOURCES, memoryBytes: 300 }), {
     code: 'CONTAINER_SPEC_CONFLICT',
     message: 'Memory limit should be smaller than already set memoryswap limit, update the memoryswap at the same time',

@@ -5,7 +5,13 @@
 import { isIP } from 'node:net';
 import { posix } from 'node:path';
 
-import type { ContainerSpec, HealthcheckSpec, HostSpec, ProcessSpec, RestartPolicySpec } from '../core/container-spec.ts';
+import type {
+  ContainerSpec,
+  HealthcheckSpec,
+  HostSpec,
+  ProcessSpec,
+  RestartPolicySpec,
+} from '../core/container-spec.ts';
 import { EngineError } from '../core/engine-error.ts';
 import { parseSignal } from '../core/signal.ts';
 import { checkEnv } from './exec.ts';
@@ -69,21 +75,29 @@ function checkNetworkMode(process: ProcessSpec, host: HostSpec): void {
   const isShared = networkMode.startsWith('container:');
   if (isShared) {
     if (process.hostname !== '') refuse('conflicting options: hostname and the network mode');
-    if ((host.links ?? []).length > 0) refuse("conflicting options: container type network can't be used with links. This would result in undefined behavior");
+    if ((host.links ?? []).length > 0)
+      refuse(
+        "conflicting options: container type network can't be used with links. This would result in undefined behavior",
+      );
     if ((host.dns ?? []).length > 0) refuse('conflicting options: dns and the network mode');
-    if ((host.extraHosts ?? []).length > 0) refuse('conflicting options: custom host-to-IP mapping and the network mode');
+    if ((host.extraHosts ?? []).length > 0)
+      refuse('conflicting options: custom host-to-IP mapping and the network mode');
   }
   const isHost = networkMode === 'host';
-  if ((isShared || isHost) && (process.macAddress ?? '') !== '') refuse('conflicting options: mac-address and the network mode');
+  if ((isShared || isHost) && (process.macAddress ?? '') !== '')
+    refuse('conflicting options: mac-address and the network mode');
   if (isShared) {
     if (Object.keys(host.portBindings).length > 0 || host.publishAllPorts) {
       refuse('conflicting options: port publishing and the container type network mode');
     }
-    if ((process.exposedPorts ?? []).length > 0) refuse('conflicting options: port exposing and the container type network mode');
+    if ((process.exposedPorts ?? []).length > 0)
+      refuse('conflicting options: port exposing and the container type network mode');
   }
   if (host.utsMode === 'host' && process.hostname !== '') refuse('conflicting options: hostname and the UTS mode');
   if (isHost && (host.links ?? []).length > 0) {
-    refuse("conflicting options: host type networking can't be used with links. This would result in undefined behavior");
+    refuse(
+      "conflicting options: host type networking can't be used with links. This would result in undefined behavior",
+    );
   }
 }
 
@@ -100,7 +114,8 @@ function checkExtraHost(entry: string): void {
 function checkPorts(host: HostSpec): void {
   for (const [key, bindings] of Object.entries(host.portBindings)) {
     const [port = '', protocol = 'tcp'] = key.split('/');
-    if (!isPort(port) || !['tcp', 'udp', 'sctp'].includes(protocol)) refuse(`invalid port specification: ${JSON.stringify(key)}`);
+    if (!isPort(port) || !['tcp', 'udp', 'sctp'].includes(protocol))
+      refuse(`invalid port specification: ${JSON.stringify(key)}`);
     for (const { hostIp, hostPort } of bindings) {
       if (hostPort !== '' && !isRange(hostPort)) refuse(`invalid port specification: ${JSON.stringify(hostPort)}`);
       if (hostIp !== '' && isIP(hostIp.replace(/^\[(.*)\]$/, '$1')) === 0) refuse(`invalid IP address: ${hostIp}`);
@@ -142,7 +157,9 @@ export function checkRestartPolicy({ name, maximumRetryCount }: RestartPolicySpe
       return;
     default:
       // The type forbids it, but it came over the wire.
-      refuse(`invalid restart policy: unknown policy '${String(name)}'; use one of 'no', 'always', 'on-failure', or 'unless-stopped'`);
+      refuse(
+        `invalid restart policy: unknown policy '${String(name)}'; use one of 'no', 'always', 'on-failure', or 'unless-stopped'`,
+      );
   }
 }
 

@@ -26,7 +26,12 @@ const NO_CONFIG: ImageConfig = {
   argsEscaped: false,
 };
 
-export async function commit(parts: Parts, ref: string, options: Parameters<Containers['commit']>[1], by: Request): Promise<Image> {
+export async function commit(
+  parts: Parts,
+  ref: string,
+  options: Parameters<Containers['commit']>[1],
+  by: Request,
+): Promise<Image> {
   const container = parts.resolver.resolve(ref);
   refuseDead(container, 'commit');
   const asked = applyChanges({ ...NO_CONFIG, ...options.config }, options.changes);

@@ -33,7 +33,7 @@ export async function locateOnHost(rootfs: string, mounts: readonly PathMount[],
   let waiting = path.split('/');
   let current = '/'; // as the container sees it, free of links
   let links = 0;
-  for (let name; (name = waiting.shift()) !== undefined; ) {
+  for (let name; (name = waiting.shift()) !== undefined;) {
     if (name === '' || name === '.') continue;
     const next = posix.resolve(current, name);
     const isLast = waiting.every((part) => part === '' || part === '.');

@@ -29,7 +29,10 @@ import { liveOf } from './status.ts';
 import { top } from './top.ts';
 import { update } from './update.ts';
 
-export function openContainers(needs: ContainerNeeds): { readonly containers: Containers; readonly resources: Resources } {
+export function openContainers(needs: ContainerNeeds): {
+  readonly containers: Containers;
+  readonly resources: Resources;
+} {
   const parts = partsOf(needs);
   return { containers: containersOf(parts), resources: new StartResources(parts) };
 }
@@ -101,7 +104,8 @@ function partsOf(needs: ContainerNeeds): Parts {
     stats: new StatsHub({
       clock: needs.clock,
       find: (id) => supervisor().get(id),
-      open: async (container, pid) => openCounters(needs.cgroups, cgroupOf(needs, container.id, container.spec.host.resources.cgroupParent), pid),
+      open: async (container, pid) =>
+        openCounters(needs.cgroups, cgroupOf(needs, container.id, container.spec.host.resources.cgroupParent), pid),
       onError: (id, error) => logger.debug({ container: id, error }, 'the counters of a container cannot be read'),
     }),
     namespacePaths: new Map(),

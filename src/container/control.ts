@@ -15,7 +15,12 @@ interface StopOptions {
   readonly timeoutS: number | null;
 }
 
-export async function stop(parts: Parts, ref: string, options: StopOptions, by: Request): Promise<'stopped' | 'already-stopped'> {
+export async function stop(
+  parts: Parts,
+  ref: string,
+  options: StopOptions,
+  by: Request,
+): Promise<'stopped' | 'already-stopped'> {
   const { id } = parts.resolver.resolve(ref);
   return inContext(`cannot stop container: ${ref}`, async () =>
     parts.supervisor.stop(id, parsed(options), causeOf(by)),

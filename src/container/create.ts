@@ -18,7 +18,7 @@ import { applyHostDefaults, validateHostSpec } from '../runtime/spec/validate-ho
 import { acquireAll } from './acquire-all.ts';
 import { checkSpec, cleanPath } from './check-spec.ts';
 import { causeOf } from './control.ts';
-import { planMountPoints, prepareVolumes } from './create-mounts.ts';
+import { checkMounts, planMountPoints, prepareVolumes } from './create-mounts.ts';
 import { containerDirectory } from './details.ts';
 import { publishEvent } from './events.ts';
 import { withFullIds } from './joined.ts';
@@ -38,6 +38,7 @@ export async function createContainer(
 ): Promise<{ readonly id: string; readonly warnings: readonly string[] }> {
   const checked = checkSpec(withNetworkMode(request.spec));
   const { host, warnings } = validateHostSpec(checked.host, parts.host, parts.daemon);
+  await checkMounts(parts, host);
   const image = resolveImage(parts, request);
   const all = [...warnings];
   const mismatch = request.platform === null ? platformWarning(image, parts.settings.platform) : null;

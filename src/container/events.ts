@@ -17,4 +17,3 @@ export function publishEvent(
   const actor = { id: container.id, attributes: { ...eventAttributes(container), ...attributes } };
   parts.events.publish({ type: 'container', action, actor });
 }
-

@@ -2,8 +2,10 @@
 import type { ContainerSpec, HostSpec, ProcessSpec } from '../core/container-spec.ts';
 import { silent } from '../core/log.ts';
 import type { NewEvent } from '../event/port.ts';
+import type { Image } from '../image/port.ts';
 import type { Container } from '../lifecycle/container.ts';
 import { created } from '../lifecycle/created.ts';
+import type { HostFacts } from '../runtime/spec/input.ts';
 import { Names } from './names.ts';
 import type { Parts } from './parts.ts';
 import { Resolver } from './resolve.ts';
@@ -26,8 +28,36 @@ export const HOST: HostSpec = {
   sysctls: null, runtime: '', isolation: '', maskedPaths: null, readonlyPaths: null, init: null, resources: NO_RESOURCES,
 }; // prettier-ignore
 
-export function specOf(change: { process?: Partial<ProcessSpec>; host?: Partial<HostSpec>; endpoints?: ContainerSpec['endpoints'] } = {}): ContainerSpec {
-  return { process: { ...PROCESS, ...change.process }, host: { ...HOST, ...change.host }, endpoints: change.endpoints ?? {} };
+export const IMAGE: Image = {
+  id: 'sha256:1', tags: ['busybox:latest'], digests: [], parentId: '', createdAt: '', taggedAt: '', author: '', comment: '',
+  architecture: 'amd64', variant: '', os: 'linux', osVersion: '', sizeBytes: 1, layers: [], dockerVersion: '',
+  manifestDigest: '',
+  config: {
+    user: '', env: ['PATH=/bin'], entrypoint: null, cmd: ['sh'], workingDir: '', labels: null, exposedPorts: null,
+    volumes: null, stopSignal: '', healthcheck: null, onBuild: null, shell: null, argsEscaped: false,
+  },
+}; // prettier-ignore
+
+/** A host that can do everything. */
+export const HOST_FACTS: HostFacts = {
+  architecture: 'amd64', kernelVersion: [6, 1], cpuCount: 2, cpusAvailable: '0-1', memsAvailable: '0', cgroupVersion: 'v2',
+  capabilities: [], seccomp: true, apparmorProfiles: null, thermalThrottleCpus: [], ipv4Forwarding: true,
+  cgroupNamespaces: true, pingGroupRange: true, unprivilegedPortStart: true,
+  limits: {
+    memory: true, swap: true, memoryReservation: true, memorySwappiness: true, oomKillDisable: true, kernelMemoryTcp: true,
+    cpuShares: true, cpuCfs: true, cpuRealtime: true, cpuset: true, pids: true, blkioWeight: true, blkioWeightDevice: true,
+    blkioReadBps: true, blkioWriteBps: true, blkioReadIops: true, blkioWriteIops: true,
+  },
+}; // prettier-ignore
+
+export function specOf(
+  change: { process?: Partial<ProcessSpec>; host?: Partial<HostSpec>; endpoints?: ContainerSpec['endpoints'] } = {},
+): ContainerSpec {
+  return {
+    process: { ...PROCESS, ...change.process },
+    host: { ...HOST, ...change.host },
+    endpoints: change.endpoints ?? {},
+  };
 }
 
 export function containerOf(change: Partial<Container> = {}): Container {
@@ -39,7 +69,10 @@ export function containerOf(change: Partial<Container> = {}): Container {
 }
 
 /** What was published is in `published`. Whatever is not in `given` throws when it is used. */
-export function partsWith(containers: Container[], given: Partial<Parts> = {}): Parts & { readonly published: NewEvent[] } {
+export function partsWith(
+  containers: Container[],
+  given: Partial<Parts> = {},
+): Parts & { readonly published: NewEvent[] } {
   const published: NewEvent[] = [];
   const lookup = { get: (id: string) => containers.find((one) => one.id === id), list: () => containers };
   const names = new Names(lookup);
@@ -47,7 +80,10 @@ export function partsWith(containers: Container[], given: Partial<Parts> = {}): 
     published,
     supervisor: { ...lookup, execs: () => [] },
     networks: { endpoints: () => new Map(), ports: () => ({}), list: () => [] },
-    images: { list: () => [], snapshots: { describe: () => ({ lowerDir: '', upperDir: '', workDir: '', mergedDir: '' }) } },
+    images: {
+      list: () => [],
+      snapshots: { describe: () => ({ lowerDir: '', upperDir: '', workDir: '', mergedDir: '' }) },
+    },
     names,
     resolver: new Resolver(lookup, names),
     events: { publish: (event: NewEvent) => published.push(event) },

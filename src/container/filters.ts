@@ -67,7 +67,11 @@ function compile(source: string): ((text: string) => boolean) | null {
     try {
       return script.runInContext(context, { timeout: PATTERN_MS_MAX }) === true;
     } catch (cause) {
-      throw new EngineError('PARAMETER_INVALID', `invalid filter: the pattern ${JSON.stringify(source)} takes too long`, { cause });
+      throw new EngineError(
+        'PARAMETER_INVALID',
+        `invalid filter: the pattern ${JSON.stringify(source)} takes too long`,
+        { cause },
+      );
     }
   };
 }

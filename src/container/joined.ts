@@ -57,7 +57,11 @@ export function ipcDonor(parts: Parts, container: Container): Container | null {
   return donor.other;
 }
 
-function donorOf(parts: Parts, container: Container, kind: 'PID' | 'IPC'): { ref: string; other: Container; live: Live } | null {
+function donorOf(
+  parts: Parts,
+  container: Container,
+  kind: 'PID' | 'IPC',
+): { ref: string; other: Container; live: Live } | null {
   const { pidMode, ipcMode } = container.spec.host;
   const ref = refOf(kind === 'PID' ? pidMode : ipcMode);
   if (ref === null) return null;

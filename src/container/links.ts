@@ -21,10 +21,14 @@ export function checkLinks(parts: Parts, links: readonly string[] | null): void 
     const { name } = parseLink(link);
     const child = parts.resolver.tryResolve(name);
     if (child === undefined) {
-      throw new EngineError('CONTAINER_SPEC_INVALID', `could not get container for ${name}: No such container: ${name}`);
+      throw new EngineError(
+        'CONTAINER_SPEC_INVALID',
+        `could not get container for ${name}: No such container: ${name}`,
+      );
     }
     if (child.spec.host.networkMode === 'host') {
-      const message = "conflicting options: host type networking can't be used with links. This would result in undefined behavior";
+      const message =
+        "conflicting options: host type networking can't be used with links. This would result in undefined behavior";
       throw new EngineError('CONTAINER_SPEC_INVALID', message);
     }
   }
@@ -39,7 +43,10 @@ export function resolveLinks(parts: Parts, container: Container): ResolvedLink[]
     const child = parts.resolver.resolve(name);
     if (liveOf(child) === null) {
       const path = `/${container.name}/${alias}`;
-      throw new EngineError('CONTAINER_NOT_RUNNING', `Cannot link to a non running container: /${child.name} AS ${path}`);
+      throw new EngineError(
+        'CONTAINER_NOT_RUNNING',
+        `Cannot link to a non running container: /${child.name} AS ${path}`,
+      );
     }
     if (!parts.networks.endpoints(child.id).has(DEFAULT_NETWORK)) {
       const message = `Cannot link to /${child.name}, as it does not belong to the default network`;

@@ -8,11 +8,22 @@ import { ENDPOINT_DEFAULT } from '../network/endpoint-spec.ts';
 import { containerOf, partsWith, specOf } from './fakes.ts';
 
 const LIVE = { pid: 7, startedAt: '2026-01-01T00:00:01Z', oomKilled: false };
-const EXIT = { code: 3, oomKilled: false, error: '', startedAt: '2026-01-01T00:00:01Z', finishedAt: '2026-01-01T00:00:02Z' };
+const EXIT = {
+  code: 3,
+  oomKilled: false,
+  error: '',
+  startedAt: '2026-01-01T00:00:01Z',
+  finishedAt: '2026-01-01T00:00:02Z',
+};
 const NEVER = { ...EXIT, startedAt: '0001-01-01T00:00:00Z' };
 
 function make(name: string, change: Partial<Container>, index: number): Container {
-  return containerOf({ id: `${name}${'0'.repeat(64 - name.length)}`, name, createdAt: `2026-01-01T00:00:0${index}Z`, ...change });
+  return containerOf({
+    id: `${name}${'0'.repeat(64 - name.length)}`,
+    name,
+    createdAt: `2026-01-01T00:00:0${index}Z`,
+    ...change,
+  });
 }
 
 const VOLUME = {
@@ -21,7 +32,11 @@ const VOLUME = {
 } as const; // prettier-ignore
 
 const CONTAINERS = [
-  make('c1', { spec: specOf({ process: { labels: { app: 'x', tier: 'web' } }, endpoints: { n1: ENDPOINT_DEFAULT } }) }, 1),
+  make(
+    'c1',
+    { spec: specOf({ process: { labels: { app: 'x', tier: 'web' } }, endpoints: { n1: ENDPOINT_DEFAULT } }) },
+    1,
+  ),
   make('c2', { state: { at: 'running', ...LIVE }, imageId: 'sha256:child', mounts: [VOLUME] }, 2),
   make('c3', { state: { at: 'exited', exit: EXIT }, spec: specOf({ process: { labels: { app: 'y' } } }) }, 3),
   make('c4', { state: { at: 'paused', ...LIVE }, health: { status: 'healthy', failingStreak: 0, log: [] } }, 4),
@@ -30,15 +45,34 @@ const CONTAINERS = [
   make('c7', { state: { at: 'starting', previous: null, byPolicy: false } }, 7),
 ];
 
-async function list(filters: Record<string, string[]>, options: { all?: boolean; limit?: number } = {}): Promise<string> {
+async function list(
+  filters: Record<string, string[]>,
+  options: { all?: boolean; limit?: number } = {},
+): Promise<string> {
   const networks = [{ name: 'n1', id: 'net1' }];
   const parts = partsWith(CONTAINERS, {
-    networks: { endpoints: () => new Map(), list: () => networks, ports: (id: string) => (id.startsWith('c2') ? { '80/tcp': [{ hostIp: '', hostPort: '8080' }], '53/udp': [] } : {}) } as never,
-    images: { list: () => [{ id: 'sha256:1', parentId: '' }, { id: 'sha256:child', parentId: 'sha256:base' }], snapshots: { describe: () => ({}) } } as never,
+    networks: {
+      endpoints: () => new Map(),
+      list: () => networks,
+      ports: (id: string) =>
+        id.startsWith('c2') ? { '80/tcp': [{ hostIp: '', hostPort: '8080' }], '53/udp': [] } : {},
+    } as never,
+    images: {
+      list: () => [
+        { id: 'sha256:1', parentId: '' },
+        { id: 'sha256:child', parentId: 'sha256:base' },
+      ],
+      snapshots: { describe: () => ({}) },
+    } as never,
     imageOf: (ref) => (ref === 'base' ? ({ id: 'sha256:base' } as never) : null),
   });
   const map = new Map(Object.entries(filters));
-  const found = await listContainers(parts, { all: options.all ?? true, limit: options.limit ?? null, size: false, filters: map });
+  const found = await listContainers(parts, {
+    all: options.all ?? true,
+    limit: options.limit ?? null,
+    size: false,
+    filters: map,
+  });
   return found.map(({ container }) => container.name).join(' ');
 }
 
@@ -86,11 +120,17 @@ test('listContainers: shows what runs or is about to; a limit shows all', async 
   assert.equal(await list({ status: ['exited'] }, { all: false }), 'c6 c3');
 });
 
-test('listContainers: refuses filters in Docker\'s words', async () => {
+test("listContainers: refuses filters in Docker's words", async () => {
   const refusals: [Record<string, string[]>, string][] = [
     [{ nosuch: ['1'] }, "invalid filter 'nosuch'"],
-    [{ status: ['gone'] }, "invalid filter 'status=gone': invalid value for state (gone): must be one of created, running, paused, restarting, removing, exited, dead"],
-    [{ health: ['fine'] }, "invalid filter 'health=fine': invalid value for health (fine): must be one of none, starting, healthy, unhealthy"],
+    [
+      { status: ['gone'] },
+      "invalid filter 'status=gone': invalid value for state (gone): must be one of created, running, paused, restarting, removing, exited, dead",
+    ],
+    [
+      { health: ['fine'] },
+      "invalid filter 'health=fine': invalid value for health (fine): must be one of none, starting, healthy, unhealthy",
+    ],
     [{ exited: ['x'] }, 'invalid filter \'exited=x\': strconv.Atoi: parsing "x": invalid syntax'],
     [{ before: ['nobody'] }, 'No such container: nobody'],
     [{ publish: ['1:2'] }, "filter for 'publish' should not contain ':': 1:2"],

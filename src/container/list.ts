@@ -167,7 +167,9 @@ function networkTest(parts: Parts, filters: Filters): Test | null {
   return (container) =>
     Object.keys(container.spec.endpoints).some((asked) => {
       const network = known.get(asked);
-      return wanted.some((want) => want === asked || want === network?.name || (want !== '' && network?.id.startsWith(want)));
+      return wanted.some(
+        (want) => want === asked || want === network?.name || (want !== '' && network?.id.startsWith(want)),
+      );
     });
 }
 

@@ -24,7 +24,8 @@ export function readLogs(
     throw new EngineError('LOG_UNREADABLE', 'configured logging driver does not support reading');
   }
   // Only what is still being written can be followed; else "ended" is now.
-  const ended = options.follow && liveOf(container) !== null ? parts.supervisor.runEnded(container.id) : AbortSignal.abort();
+  const ended =
+    options.follow && liveOf(container) !== null ? parts.supervisor.runEnded(container.id) : AbortSignal.abort();
   return { tty: container.spec.process.tty, entries: parts.readLog(file, options, { signal, ended }) };
 }
 

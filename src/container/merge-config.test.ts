@@ -33,9 +33,14 @@ for (const [what, own, image, merged] of CASES) {
 }
 
 test('checkCommand: refuses a container that has nothing to run', () => {
-  const process = (entrypoint: string[] | null, cmd: string[] | null) => ({ ...EMPTY, entrypoint, cmd }) as unknown as ProcessSpec;
+  const process = (entrypoint: string[] | null, cmd: string[] | null) =>
+    ({ ...EMPTY, entrypoint, cmd }) as unknown as ProcessSpec;
   const refused = { code: 'CONTAINER_SPEC_INVALID', message: 'no command specified' };
-  for (const [entrypoint, cmd] of [[null, null], [[], []], [[''], null]] as const) {
+  for (const [entrypoint, cmd] of [
+    [null, null],
+    [[], []],
+    [[''], null],
+  ] as const) {
     assert.throws(() => checkCommand(process(entrypoint as string[] | null, cmd as string[] | null)), refused);
   }
   assert.deepEqual(checkCommand(process([''], ['sh'])), process(null, ['sh']));

@@ -13,7 +13,9 @@ export function parseMoment(text: string, nowNs: bigint): bigint {
   if (DURATION.test(text)) return nowNs - durationNs(text);
   const unix = /^(-?\d+)(?:\.(\d{1,9}))?$/.exec(text);
   if (unix !== null) return BigInt(unix[1]!) * 1_000_000_000n + BigInt((unix[2] ?? '').padEnd(9, '0'));
-  const date = /^(\d{4}-\d{2}-\d{2})(?:T(\d{2}(?::\d{2})?(?::\d{2})?)(?:\.(\d{1,9}))?)?(Z|[+-]\d{2}:\d{2})?$/.exec(text);
+  const date = /^(\d{4}-\d{2}-\d{2})(?:T(\d{2}(?::\d{2})?(?::\d{2})?)(?:\.(\d{1,9}))?)?(Z|[+-]\d{2}:\d{2})?$/.exec(
+    text,
+  );
   if (date !== null) {
     const [, day, time = '00', fraction = '', zone = ''] = date;
     const full = time.split(':').concat('00', '00').slice(0, 3).join(':');

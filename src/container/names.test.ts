@@ -26,7 +26,7 @@ test('checkName: takes what Docker takes and drops one slash', () => {
   }
 });
 
-test('Names.reserve: says who has the name in Docker\'s words', () => {
+test("Names.reserve: says who has the name in Docker's words", () => {
   const names = new Names(lookup({ id: A, name: 'web' }));
   assert.throws(() => names.reserve('/web', B), {
     code: 'CONTAINER_NAME_TAKEN',
@@ -80,7 +80,10 @@ test('Resolver.resolve: a full ID wins over a name, a name over a prefix', () =>
   assert.equal(resolver.resolve('/ab').id, 'c'.repeat(64));
   assert.equal(resolver.resolve('aa').id, A);
   assert.equal(resolver.resolve('ab0').id, B);
-  assert.throws(() => resolver.resolve('a'), { code: 'CONTAINER_ID_AMBIGUOUS', message: 'multiple IDs found with provided prefix: a' });
+  assert.throws(() => resolver.resolve('a'), {
+    code: 'CONTAINER_ID_AMBIGUOUS',
+    message: 'multiple IDs found with provided prefix: a',
+  });
   assert.throws(() => resolver.resolve('nope'), { code: 'CONTAINER_NOT_FOUND', message: 'No such container: nope' });
 });
 

@@ -11,7 +11,13 @@ import { liveOf } from './status.ts';
 
 type Endpoints = Readonly<Record<string, EndpointSpec>>;
 
-export async function connect(parts: Parts, ref: string, containerRef: string, endpoint: EndpointSpec, by: Request): Promise<void> {
+export async function connect(
+  parts: Parts,
+  ref: string,
+  containerRef: string,
+  endpoint: EndpointSpec,
+  by: Request,
+): Promise<void> {
   const network = parts.networks.resolve(ref);
   const container = parts.resolver.resolve(containerRef);
   refuseRemoved(container);
@@ -20,7 +26,10 @@ export async function connect(parts: Parts, ref: string, containerRef: string, e
   const already = endpointOn(container, network);
   const isLive = liveOf(container) !== null;
   if (isLive && parts.networks.endpoints(container.id).has(network.name)) {
-    throw new EngineError('ENDPOINT_CONFLICT', `endpoint with name ${container.name} already exists in network ${network.name}`);
+    throw new EngineError(
+      'ENDPOINT_CONFLICT',
+      `endpoint with name ${container.name} already exists in network ${network.name}`,
+    );
   }
   checkCompatible(parts, container, network);
   if (isLive) await parts.networks.connect(container.id, container.name, network, endpoint);
@@ -34,7 +43,13 @@ export async function connect(parts: Parts, ref: string, containerRef: string, e
   }
 }
 
-export async function disconnect(parts: Parts, ref: string, containerRef: string, force: boolean, by: Request): Promise<void> {
+export async function disconnect(
+  parts: Parts,
+  ref: string,
+  containerRef: string,
+  force: boolean,
+  by: Request,
+): Promise<void> {
   const network = force ? parts.networkOf(ref) : parts.networks.resolve(ref);
   const container = parts.resolver.resolve(containerRef);
   const isLive = liveOf(container) !== null;
@@ -46,7 +61,8 @@ export async function disconnect(parts: Parts, ref: string, containerRef: string
       const message = 'cannot disconnect container from host network - container was created in host network mode';
       throw new EngineError('ENDPOINT_CONFLICT', message);
     }
-    if (!parts.networks.endpoints(container.id).has(network.name) && !isAsked) throw notConnected(container, `network ${network.name}`);
+    if (!parts.networks.endpoints(container.id).has(network.name) && !isAsked)
+      throw notConnected(container, `network ${network.name}`);
     await parts.networks.disconnect(container.id, network);
   } else if (!isAsked) {
     throw notConnected(container, `the network ${network?.name ?? ref}`);
@@ -75,13 +91,19 @@ function checkCompatible(parts: Parts, container: Container, network: Network): 
     if (other === null || other.id === network.id) continue;
     if (other.driver === 'host' || network.driver === 'host') refuseShared();
     if (other.name === 'none' || network.name === 'none') {
-      const message = 'container cannot be connected to multiple networks with one of the networks in private (none) mode';
+      const message =
+        'container cannot be connected to multiple networks with one of the networks in private (none) mode';
       throw new EngineError('PARAMETER_INVALID', message);
     }
   }
 }
 
-async function amendEndpoints(parts: Parts, container: Container, change: (all: Endpoints) => Endpoints, by: Request): Promise<void> {
+async function amendEndpoints(
+  parts: Parts,
+  container: Container,
+  change: (all: Endpoints) => Endpoints,
+  by: Request,
+): Promise<void> {
   await parts.supervisor.amend(
     container.id,
     ({ spec, mounts }) => ({ spec: { ...spec, endpoints: change(spec.endpoints) }, mounts }),
@@ -100,7 +122,8 @@ function refuseRemoved(container: Container): void {
 }
 
 function refuseShared(): never {
-  const message = 'container sharing network namespace with another container or host cannot be connected to any other network';
+  const message =
+    'container sharing network namespace with another container or host cannot be connected to any other network';
   throw new EngineError('PARAMETER_INVALID', message);
 }
 

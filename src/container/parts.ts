@@ -44,7 +44,11 @@ export interface ContainerSettings {
   /** The log driver and options of containers that ask for none. */
   readonly defaultLog: LogSpec;
   /** For containers that ask for none. */
-  readonly dns: { readonly servers: readonly string[]; readonly options: readonly string[]; readonly search: readonly string[] };
+  readonly dns: {
+    readonly servers: readonly string[];
+    readonly options: readonly string[];
+    readonly search: readonly string[];
+  };
   /** What this host runs: to warn about images for another. */
   readonly platform: Platform;
 }
@@ -55,7 +59,13 @@ export interface RootOpener {
 }
 
 export interface HostMounts {
-  mount(options: { readonly source: string; readonly target: string; readonly type: string; readonly flags: number; readonly data: string }): Promise<void>;
+  mount(options: {
+    readonly source: string;
+    readonly target: string;
+    readonly type: string;
+    readonly flags: number;
+    readonly data: string;
+  }): Promise<void>;
   unmount(target: string): Promise<boolean>;
 }
 

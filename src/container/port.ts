@@ -5,7 +5,13 @@
  */
 import type { Duplex } from 'node:stream';
 
-import type { ContainerSpec, EndpointSpec, PortBinding, ResourceSpec, RestartPolicySpec } from '../core/container-spec.ts';
+import type {
+  ContainerSpec,
+  EndpointSpec,
+  PortBinding,
+  ResourceSpec,
+  RestartPolicySpec,
+} from '../core/container-spec.ts';
 import type { Image, ImageConfig, PathStat, Platform } from '../image/port.ts';
 import type { Container } from '../lifecycle/container.ts';
 import type { LogEntry, LogReadOptions } from '../log/port.ts';
@@ -20,46 +26,129 @@ export interface Request {
 
 export interface Containers {
   /** `spec` as the client sent it (defaults of the wire applied, the image's config not merged in yet). `name` "" makes one up. */
-  create(request: { readonly name: string; readonly spec: ContainerSpec; readonly platform: Platform | null; readonly apiVersion: ApiVersion }, by: Request): Promise<{ readonly id: string; readonly warnings: readonly string[] }>;
+  create(
+    request: {
+      readonly name: string;
+      readonly spec: ContainerSpec;
+      readonly platform: Platform | null;
+      readonly apiVersion: ApiVersion;
+    },
+    by: Request,
+  ): Promise<{ readonly id: string; readonly warnings: readonly string[] }>;
   resolve(ref: string): Container;
-  list(options: { readonly all: boolean; readonly limit: number | null; readonly size: boolean; readonly filters: Filters }): Promise<readonly ContainerDetails[]>;
+  list(options: {
+    readonly all: boolean;
+    readonly limit: number | null;
+    readonly size: boolean;
+    readonly filters: Filters;
+  }): Promise<readonly ContainerDetails[]>;
   inspect(ref: string, options: { readonly size: boolean }): Promise<ContainerDetails>;
 
   start(ref: string, by: Request): Promise<'started' | 'already-running'>;
-  stop(ref: string, options: { readonly signal: string | null; readonly timeoutS: number | null }, by: Request): Promise<'stopped' | 'already-stopped'>;
-  restart(ref: string, options: { readonly signal: string | null; readonly timeoutS: number | null }, by: Request): Promise<void>;
+  stop(
+    ref: string,
+    options: { readonly signal: string | null; readonly timeoutS: number | null },
+    by: Request,
+  ): Promise<'stopped' | 'already-stopped'>;
+  restart(
+    ref: string,
+    options: { readonly signal: string | null; readonly timeoutS: number | null },
+    by: Request,
+  ): Promise<void>;
   /** "" is KILL. */
   kill(ref: string, signal: string, by: Request): Promise<void>;
   pause(ref: string, by: Request): Promise<void>;
   unpause(ref: string, by: Request): Promise<void>;
   rename(ref: string, name: string, by: Request): Promise<void>;
   update(ref: string, change: ContainerUpdate, by: Request): Promise<{ readonly warnings: readonly string[] }>;
-  remove(ref: string, options: { readonly force: boolean; readonly volumes: boolean; readonly link: boolean }, by: Request): Promise<void>;
-  prune(filters: Filters, by: Request): Promise<{ readonly deleted: readonly string[]; readonly reclaimedBytes: number }>;
+  remove(
+    ref: string,
+    options: { readonly force: boolean; readonly volumes: boolean; readonly link: boolean },
+    by: Request,
+  ): Promise<void>;
+  prune(
+    filters: Filters,
+    by: Request,
+  ): Promise<{ readonly deleted: readonly string[]; readonly reclaimedBytes: number }>;
   /** Checks at once that the container exists, then waits: the answer's headers are sent in between. */
-  wait(ref: string, condition: 'not-running' | 'next-exit' | 'removed', signal: AbortSignal): { readonly result: Promise<{ readonly exitCode: number; readonly error: string }> };
+  wait(
+    ref: string,
+    condition: 'not-running' | 'next-exit' | 'removed',
+    signal: AbortSignal,
+  ): { readonly result: Promise<{ readonly exitCode: number; readonly error: string }> };
   resize(ref: string, rows: number, columns: number): Promise<void>;
 
   /** `logs`: what was written so far is sent first. `stream` comes when the container runs; null when it never will. */
-  attach(ref: string, options: { readonly streams: StreamSelection; readonly logs: boolean; readonly stream: boolean; readonly detachKeys: string | null }, signal: AbortSignal): Promise<{ readonly tty: boolean; readonly past: AsyncIterable<LogEntry[]> | null; readonly stream: Promise<Duplex | null> | null; readonly detachKeys: Buffer | null }>;
+  attach(
+    ref: string,
+    options: {
+      readonly streams: StreamSelection;
+      readonly logs: boolean;
+      readonly stream: boolean;
+      readonly detachKeys: string | null;
+    },
+    signal: AbortSignal,
+  ): Promise<{
+    readonly tty: boolean;
+    readonly past: AsyncIterable<LogEntry[]> | null;
+    readonly stream: Promise<Duplex | null> | null;
+    readonly detachKeys: Buffer | null;
+  }>;
   /** @throws LOG_UNREADABLE "configured logging driver does not support reading" */
-  logs(ref: string, options: LogReadOptions, signal: AbortSignal): Promise<{ readonly tty: boolean; readonly entries: AsyncIterable<LogEntry[]> }>;
+  logs(
+    ref: string,
+    options: LogReadOptions,
+    signal: AbortSignal,
+  ): Promise<{ readonly tty: boolean; readonly entries: AsyncIterable<LogEntry[]> }>;
   /** `psArgs` as for ps; "" is "-ef". */
-  top(ref: string, psArgs: string): Promise<{ readonly titles: readonly string[]; readonly processes: readonly (readonly string[])[] }>;
+  top(
+    ref: string,
+    psArgs: string,
+  ): Promise<{ readonly titles: readonly string[]; readonly processes: readonly (readonly string[])[] }>;
   /** One sample each second until aborted; `oneShot`: one, without the wait for a second one. */
-  stats(ref: string, options: { readonly stream: boolean; readonly oneShot: boolean }, signal: AbortSignal): Promise<AsyncIterable<StatsSample>>;
+  stats(
+    ref: string,
+    options: { readonly stream: boolean; readonly oneShot: boolean },
+    signal: AbortSignal,
+  ): Promise<AsyncIterable<StatsSample>>;
 
   execCreate(ref: string, config: ExecConfig, by: Request): Promise<string>;
-  execInspect(execId: string): { readonly exec: Exec; readonly process: { readonly entrypoint: string; readonly arguments: readonly string[] } };
-  execStart(execId: string, options: { readonly detach: boolean; readonly tty: boolean; readonly consoleSize: readonly [number, number] | null }): Promise<{ readonly tty: boolean; readonly stream: Duplex | null; readonly detachKeys: Buffer | null }>;
+  execInspect(execId: string): {
+    readonly exec: Exec;
+    readonly process: { readonly entrypoint: string; readonly arguments: readonly string[] };
+  };
+  execStart(
+    execId: string,
+    options: {
+      readonly detach: boolean;
+      readonly tty: boolean;
+      readonly consoleSize: readonly [number, number] | null;
+    },
+  ): Promise<{ readonly tty: boolean; readonly stream: Duplex | null; readonly detachKeys: Buffer | null }>;
   execResize(execId: string, rows: number, columns: number): Promise<void>;
 
   changes(ref: string): Promise<readonly { readonly path: string; readonly kind: 'modified' | 'added' | 'deleted' }[]>;
   archiveStat(ref: string, path: string): Promise<PathStat>;
   archiveRead(ref: string, path: string): Promise<{ readonly stat: PathStat; readonly tar: AsyncIterable<Uint8Array> }>;
-  archiveWrite(ref: string, path: string, tar: AsyncIterable<Uint8Array>, options: { readonly noOverwriteDirNonDir: boolean; readonly copyUidGid: boolean }): Promise<void>;
+  archiveWrite(
+    ref: string,
+    path: string,
+    tar: AsyncIterable<Uint8Array>,
+    options: { readonly noOverwriteDirNonDir: boolean; readonly copyUidGid: boolean },
+  ): Promise<void>;
   exportTree(ref: string): Promise<AsyncIterable<Uint8Array>>;
-  commit(ref: string, options: { readonly reference: string | null; readonly author: string; readonly message: string; readonly pause: boolean; readonly changes: readonly string[]; readonly config: Partial<ImageConfig> | null }, by: Request): Promise<Image>;
+  commit(
+    ref: string,
+    options: {
+      readonly reference: string | null;
+      readonly author: string;
+      readonly message: string;
+      readonly pause: boolean;
+      readonly changes: readonly string[];
+      readonly config: Partial<ImageConfig> | null;
+    },
+    by: Request,
+  ): Promise<Image>;
 
   connect(network: string, ref: string, endpoint: EndpointSpec, by: Request): Promise<void>;
   disconnect(network: string, ref: string, force: boolean, by: Request): Promise<void>;
@@ -93,8 +182,18 @@ export interface ContainerDetails {
   readonly ports: Readonly<Record<string, readonly PortBinding[]>>;
   readonly sandboxKey: string;
   readonly execIds: readonly string[];
-  readonly paths: { readonly log: string; readonly resolvConf: string; readonly hostname: string; readonly hosts: string };
-  readonly overlay: { readonly lowerDir: string; readonly upperDir: string; readonly workDir: string; readonly mergedDir: string };
+  readonly paths: {
+    readonly log: string;
+    readonly resolvConf: string;
+    readonly hostname: string;
+    readonly hosts: string;
+  };
+  readonly overlay: {
+    readonly lowerDir: string;
+    readonly upperDir: string;
+    readonly workDir: string;
+    readonly mergedDir: string;
+  };
   /** Only when asked for. */
   readonly sizes: { readonly writableBytes: number; readonly rootBytes: number } | null;
   /** The OCI runtime that runs it, by its name in the daemon's table. */
@@ -114,10 +213,30 @@ export interface StatsSample {
   readonly onlineCpus: number;
   readonly cpu: CpuCounters | null;
   readonly preCpu: CpuCounters | null;
-  readonly memory: { readonly usageBytes: number; readonly maxUsageBytes: number; readonly limitBytes: number; readonly failCount: number; readonly stats: Readonly<Record<string, number>> } | null;
+  readonly memory: {
+    readonly usageBytes: number;
+    readonly maxUsageBytes: number;
+    readonly limitBytes: number;
+    readonly failCount: number;
+    readonly stats: Readonly<Record<string, number>>;
+  } | null;
   readonly pids: { readonly current: number; readonly limit: number } | null;
   readonly blkio: { readonly serviceBytes: readonly BlkioEntry[]; readonly serviced: readonly BlkioEntry[] } | null;
-  readonly networks: Readonly<Record<string, { readonly rxBytes: number; readonly rxPackets: number; readonly rxErrors: number; readonly rxDropped: number; readonly txBytes: number; readonly txPackets: number; readonly txErrors: number; readonly txDropped: number }>> | null;
+  readonly networks: Readonly<
+    Record<
+      string,
+      {
+        readonly rxBytes: number;
+        readonly rxPackets: number;
+        readonly rxErrors: number;
+        readonly rxDropped: number;
+        readonly txBytes: number;
+        readonly txPackets: number;
+        readonly txErrors: number;
+        readonly txDropped: number;
+      }
+    >
+  > | null;
 }
 
 export interface CpuCounters {

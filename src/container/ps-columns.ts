@@ -54,12 +54,39 @@ const SAME: Readonly<Record<string, string>> = {
 }; // prettier-ignore
 
 /** Titles that a name has of its own. */
-const TITLES: Readonly<Record<string, string>> = { cmd: 'CMD', tt: 'TT', cputime: 'TIME', sess: 'SESS', session: 'SESS', pgrp: 'PGRP', vsize: 'VSZ', nice: 'NI', thcount: 'THCNT', ucmd: 'CMD', egroup: 'EGROUP', egid: 'EGID', rssize: 'RSS', rsz: 'RSZ' };
+const TITLES: Readonly<Record<string, string>> = {
+  cmd: 'CMD',
+  tt: 'TT',
+  cputime: 'TIME',
+  sess: 'SESS',
+  session: 'SESS',
+  pgrp: 'PGRP',
+  vsize: 'VSZ',
+  nice: 'NI',
+  thcount: 'THCNT',
+  ucmd: 'CMD',
+  egroup: 'EGROUP',
+  egid: 'EGID',
+  rssize: 'RSS',
+  rsz: 'RSZ',
+};
 
 const EF: readonly Column[] = ['user', 'pid', 'ppid', 'c', 'stime', 'tname', 'time', 'cmd'].map((name) =>
   name === 'user' ? { ...named(name)!, title: 'UID' } : named(name)!,
 );
-const AUX: readonly Column[] = ['user', 'pid', 'pcpu', 'pmem', 'vsz', 'rss', 'tname', 'stat', 'bsdstart', 'bsdtime', 'command'].map((name) => named(name)!);
+const AUX: readonly Column[] = [
+  'user',
+  'pid',
+  'pcpu',
+  'pmem',
+  'vsz',
+  'rss',
+  'tname',
+  'stat',
+  'bsdstart',
+  'bsdtime',
+  'command',
+].map((name) => named(name)!);
 
 /** null: leave it to the host's ps. */
 export function decidePsColumns(options: string): readonly Column[] | null {
@@ -70,7 +97,10 @@ export function decidePsColumns(options: string): readonly Column[] | null {
   // "-o a,b", "-eo a,b", "axo a,b": the list may be cut at blanks too.
   const withList = /^(?:-?[eaxA]{0,2}o)(.*)$/.exec(first);
   if (withList === null) return null;
-  const names = [withList[1] ?? '', ...rest].join(',').split(',').filter((name) => name !== '');
+  const names = [withList[1] ?? '', ...rest]
+    .join(',')
+    .split(',')
+    .filter((name) => name !== '');
   if (names.length === 0 || !names.some((name) => name.toLowerCase() === 'pid')) return null;
   const columns = names.map(named);
   return columns.every((one) => one !== null) ? columns : null;

@@ -64,10 +64,19 @@ export async function readProcess(pid: number): Promise<ProcessFacts | null> {
   }
 }
 
-export function parseProcess(pid: number, statText: string, status: string, commandLine: Buffer, waitChannel: string): ProcessFacts {
+export function parseProcess(
+  pid: number,
+  statText: string,
+  status: string,
+  commandLine: Buffer,
+  waitChannel: string,
+): ProcessFacts {
   // The name stands in parentheses and may hold any byte, also ") ": the last parenthesis ends it.
   const name = statText.slice(statText.indexOf('(') + 1, statText.lastIndexOf(')'));
-  const fields = statText.slice(statText.lastIndexOf(')') + 2).trim().split(' ');
+  const fields = statText
+    .slice(statText.lastIndexOf(')') + 2)
+    .trim()
+    .split(' ');
   const field = (number: number): number => Number(fields[number - 3]); // numbered as in proc(5)
   const words = commandLine.toString('utf8').split('\0');
   if (words.at(-1) === '') words.pop();
@@ -117,7 +126,13 @@ function formatTty(device: number): string {
 
 function numbersOf(status: string, key: string): number[] {
   const line = status.split('\n').find((one) => one.startsWith(`${key}:`));
-  return line === undefined ? [] : line.slice(key.length + 1).trim().split(/\s+/).map((word) => Number.parseInt(word, 10));
+  return line === undefined
+    ? []
+    : line
+        .slice(key.length + 1)
+        .trim()
+        .split(/\s+/)
+        .map((word) => Number.parseInt(word, 10));
 }
 
 /** IDs to names, of passwd and group files. */

@@ -1,4 +1,5 @@
 import assert from 'node:assert/strict';
+import { Readable } from 'node:stream';
 import { test } from 'node:test';
 
 import { extract, pack } from 'tar-stream';
@@ -16,16 +17,21 @@ test('rebaseTar: renames the first component, also of hard links and long names,
   source.finalize();
   const reader = extract();
   const seen: (string | null | undefined)[][] = [];
-  const done = new Promise<void>((resolve, reject) => reader.on('finish', resolve).on('error', reject));
+  const done = new Promise<void>((resolve, reject) => reader.on('finish', () => resolve()).on('error', reject));
   reader.on('entry', (header, stream, next) => {
     let text = '';
     stream.on('data', (chunk) => (text += String(chunk)));
     stream.on('end', () => {
-      seen.push([header.name, header.linkname, header.pax?.['SCHILY.xattr.user.x'], text]);
+      seen.push([
+        header.name,
+        header.linkname,
+        (header.pax as Record<string, string> | undefined)?.['SCHILY.xattr.user.x'],
+        text,
+      ]);
       next();
     });
   });
-  for await (const chunk of rebaseTar(source, '_data', 'new')) reader.write(chunk);
+  for await (const chunk of rebaseTar(Readable.from(source), '_data', 'new')) reader.write(chunk);
   reader.end();
   await done;
   assert.deepEqual(seen, [

@@ -13,7 +13,9 @@ export function rebaseTar(tar: AsyncIterable<Uint8Array>, from: string, to: stri
   reader.on('entry', (header, content, next) => {
     const linkname = header.type === 'link' && header.linkname ? rename(header.linkname) : header.linkname;
     // The extended header's own path would win over the new name.
-    const pax = Object.fromEntries(Object.entries(header.pax ?? {}).filter(([key]) => key !== 'path' && key !== 'linkpath'));
+    const pax = Object.fromEntries(
+      Object.entries(header.pax ?? {}).filter(([key]) => key !== 'path' && key !== 'linkpath'),
+    );
     const renamed = { ...header, name: rename(header.name), linkname: linkname ?? null, pax };
     const entry = writer.entry(renamed, (error) => next(error ?? undefined));
     pipeline(content, entry, (error) => {

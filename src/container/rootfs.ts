@@ -31,7 +31,11 @@ export async function openRootfs(parts: Pick<Parts, 'images' | 'rootFiles'>, con
 }
 
 /** Docker makes it at creation; here it is made whenever the rootfs is first looked at, which spares creation a mount. */
-export async function ensureWorkingDirectory(parts: Pick<Parts, 'rootFiles'>, container: Container, rootfs: string): Promise<void> {
+export async function ensureWorkingDirectory(
+  parts: Pick<Parts, 'rootFiles'>,
+  container: Container,
+  rootfs: string,
+): Promise<void> {
   const { workingDir } = container.spec.process;
   if (workingDir !== '' && workingDir !== '/') await parts.rootFiles.ensureDirectory(rootfs, workingDir);
 }

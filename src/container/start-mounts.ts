@@ -47,7 +47,12 @@ export async function acquireMount(
 }
 
 /** Gives back what acquireMount() took, also after a crash. */
-export async function releaseMount(parts: Parts, container: Container, mount: MountPoint, index: number): Promise<void> {
+export async function releaseMount(
+  parts: Parts,
+  container: Container,
+  mount: MountPoint,
+  index: number,
+): Promise<void> {
   if (mount.type === 'volume') await parts.volumes.release(mount.name, container.id);
   if (mount.type === 'image') await parts.images.snapshots.remove(imageMountKey(container.id, index));
 }
@@ -57,7 +62,10 @@ export function imageMountKey(containerId: string, index: number): string {
 }
 
 /** Files that the engine keeps, where nothing else is mounted over them. */
-export function fileMounts(files: Readonly<Record<string, string | null>>, others: readonly { readonly destination: string }[]): SpecMount[] {
+export function fileMounts(
+  files: Readonly<Record<string, string | null>>,
+  others: readonly { readonly destination: string }[],
+): SpecMount[] {
   const taken = new Set(others.map((mount) => posix.resolve('/', mount.destination)));
   return Object.entries(files).flatMap(([destination, source]) => {
     if (source === null || taken.has(destination)) return [];
@@ -76,7 +84,12 @@ export async function mountShm(parts: Parts, target: string, sizeBytes: number):
   await parts.mounts.mount({ ...SHM, source: 'shm', target, data: `mode=1777,size=${sizeBytes}` });
 }
 
-async function withSource(parts: Parts, mount: MountPoint, root: string, undo: Undo): Promise<{ mount: SpecMount; undo: Undo }> {
+async function withSource(
+  parts: Parts,
+  mount: MountPoint,
+  root: string,
+  undo: Undo,
+): Promise<{ mount: SpecMount; undo: Undo }> {
   if (mount.subpath === '') return { mount: { ...mount, source: root }, undo };
   const source = await parts.rootFiles.locate(root, mount.subpath);
   if (source !== null) return { mount: { ...mount, source }, undo };

@@ -58,9 +58,19 @@ export class StartResources implements Resources {
     const shmPath = await this.#takeShm(container, stack);
     const { rootfs, user, attached } = taken;
     if (user === null) throw new Error('the rootfs was taken without its user');
-    const files = attached === null ? {} : { '/etc/resolv.conf': attached.resolvConfPath, '/etc/hostname': attached.hostnamePath, '/etc/hosts': attached.hostsPath };
+    const files =
+      attached === null
+        ? {}
+        : {
+            '/etc/resolv.conf': attached.resolvConfPath,
+            '/etc/hostname': attached.hostnamePath,
+            '/etc/hosts': attached.hostsPath,
+          };
     // Who joins another's network is known by that one's name there.
-    const process = donor === null ? spec.process : { ...spec.process, hostname: donor.spec.process.hostname, domainname: donor.spec.process.domainname };
+    const process =
+      donor === null
+        ? spec.process
+        : { ...spec.process, hostname: donor.spec.process.hostname, domainname: donor.spec.process.domainname };
     const [devices, hostDevices, blockDevices] = await Promise.all([
       readMappedDevices(spec.host.resources.devices),
       spec.host.privileged ? readHostDevices() : [],
@@ -170,7 +180,12 @@ export class StartResources implements Resources {
     return undo;
   }
 
-  async #takeNetwork(container: Container, donor: Container | null, links: readonly ResolvedLink[], taken: Taken): Promise<Undo> {
+  async #takeNetwork(
+    container: Container,
+    donor: Container | null,
+    links: readonly ResolvedLink[],
+    taken: Taken,
+  ): Promise<Undo> {
     const { networks, namespacePaths, settings } = this.#parts;
     const filesDir = containerDirectory(settings.dataRoot, container.id);
     await mkdir(filesDir, { recursive: true, mode: 0o710 });
@@ -189,7 +204,9 @@ export class StartResources implements Resources {
     const { ipcMode, shmSizeBytes } = container.spec.host;
     const donor = ipcDonor(this.#parts, container);
     if (donor !== null) {
-      return donor.spec.host.ipcMode === 'host' ? '/dev/shm' : shmDirectory(containerDirectory(settings.dataRoot, donor.id));
+      return donor.spec.host.ipcMode === 'host'
+        ? '/dev/shm'
+        : shmDirectory(containerDirectory(settings.dataRoot, donor.id));
     }
     if (ipcMode !== 'shareable') return null;
     const target = shmDirectory(containerDirectory(settings.dataRoot, container.id));
@@ -263,7 +280,10 @@ function attachRequest(
     dnsOptions: ownOr(host.dnsOptions, dns.options),
     dnsSearch: ownOr(host.dnsSearch, dns.search),
     extraHosts: host.extraHosts,
-    links: links.map(({ child, alias }) => ({ containerId: child.id, aliases: [...new Set([alias, child.spec.process.hostname, child.name])] })),
+    links: links.map(({ child, alias }) => ({
+      containerId: child.id,
+      aliases: [...new Set([alias, child.spec.process.hostname, child.name])],
+    })),
     exposedPorts: process.exposedPorts ?? [],
     portBindings: host.portBindings,
     publishAllPorts: host.publishAllPorts,
@@ -271,7 +291,6 @@ function attachRequest(
     sysctls: host.sysctls ?? {},
   };
 }
-
 
 /** The daemon's servers and so on are for containers that ask for none. */
 function ownOr(own: readonly string[] | null, daemon: readonly string[]): readonly string[] | null {

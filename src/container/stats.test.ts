@@ -3,7 +3,14 @@ import { test } from 'node:test';
 
 import type { Clock } from '../core/clock.ts';
 import type { Container } from '../lifecycle/container.ts';
-import { openCounters, parseBlkioV1, parseBlkioV2, parseHostCpu, parseNetDev, type Counters } from './cgroup-counters.ts';
+import {
+  openCounters,
+  parseBlkioV1,
+  parseBlkioV2,
+  parseHostCpu,
+  parseNetDev,
+  type Counters,
+} from './cgroup-counters.ts';
 import { containerOf } from './fakes.ts';
 import { StatsHub } from './stats.ts';
 
@@ -25,8 +32,8 @@ class HandClock implements Clock {
   }
   async pass(ms: number): Promise<void> {
     this.#now += ms;
-    for (const [key, { dueMs, run }] of [...this.timers]) {
-      if (dueMs > this.#now) continue;
+    const due = [...this.timers].filter(([, { dueMs }]) => dueMs <= this.#now); // those that they set come later
+    for (const [key, { run }] of due) {
       this.timers.delete(key);
       run();
     }
@@ -49,7 +56,15 @@ function hub(container: { now: Container | undefined }) {
     open: async () => {
       opened++;
       const reader = {
-        read: (): Counters => ({ cgroupVersion: 'v1', onlineCpus: 2, cpu: { totalNs: ++total } as never, memory: null, pids: null, blkio: null, networks: null }),
+        read: (): Counters => ({
+          cgroupVersion: 'v1',
+          onlineCpus: 2,
+          cpu: { totalNs: ++total } as never,
+          memory: null,
+          pids: null,
+          blkio: null,
+          networks: null,
+        }),
         [Symbol.dispose]: () => void open.delete(reader),
       };
       open.add(reader);
@@ -112,8 +127,18 @@ test('parseHostCpu: adds up eight fields and counts the CPUs', () => {
 });
 
 test('parseNetDev: leaves lo out', () => {
-  const text = 'Inter-| x\n face | y\n    lo: 9 9 0 0 0 0 0 0 9 9 0 0 0 0 0 0\n  eth0: 1 2 3 4 0 0 0 0 5 6 7 8 0 0 0 0\n';
-  const eth0 = { rxBytes: 1, rxPackets: 2, rxErrors: 3, rxDropped: 4, txBytes: 5, txPackets: 6, txErrors: 7, txDropped: 8 };
+  const text =
+    'Inter-| x\n face | y\n    lo: 9 9 0 0 0 0 0 0 9 9 0 0 0 0 0 0\n  eth0: 1 2 3 4 0 0 0 0 5 6 7 8 0 0 0 0\n';
+  const eth0 = {
+    rxBytes: 1,
+    rxPackets: 2,
+    rxErrors: 3,
+    rxDropped: 4,
+    txBytes: 5,
+    txPackets: 6,
+    txErrors: 7,
+    txDropped: 8,
+  };
   assert.deepEqual(parseNetDev(text), { eth0 });
 });
 

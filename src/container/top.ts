@@ -38,7 +38,10 @@ export async function top(parts: Parts, ref: string, psArgs: string): Promise<To
   return result;
 }
 
-async function readTop(columns: NonNullable<ReturnType<typeof decidePsColumns>>, pids: readonly number[]): Promise<Top> {
+async function readTop(
+  columns: NonNullable<ReturnType<typeof decidePsColumns>>,
+  pids: readonly number[],
+): Promise<Top> {
   const host = await readHost();
   const processes = await Promise.all(pids.map(readProcess));
   const rows = processes.filter((process) => process !== null).map((process) => formatRow(columns, process, host));

@@ -91,7 +91,9 @@ export function mergeResources(present: ResourceSpec, asked: ResourceSpec): Reso
     conflict('Conflicting options: CPU Quota cannot be updated as NanoCPUs has already been set');
   }
   if (asked.memoryBytes !== 0 && asked.memoryBytes > present.memorySwapBytes && asked.memorySwapBytes === 0) {
-    conflict('Memory limit should be smaller than already set memoryswap limit, update the memoryswap at the same time');
+    conflict(
+      'Memory limit should be smaller than already set memoryswap limit, update the memoryswap at the same time',
+    );
   }
   const changed = UPDATABLE.filter((key) => asked[key] !== NO_RESOURCES[key]);
   if (changed.length === 0) return present;

@@ -1,0 +1,113 @@
+/**
+ * The mounts of a new container: planned by volume/, with volumes made and images found, and the image's content
+ * copied into new volumes. Source: moby daemon/volumes.go, create_unix.go populateVolumes (v28).
+ */
+import { stat } from 'node:fs/promises';
+
+import type { ContainerSpec, HostSpec } from '../core/container-spec.ts';
+import { EngineError } from '../core/engine-error.ts';
+import type { Container, MountPoint } from '../lifecycle/container.ts';
+import { planMounts, type MountPlanInput } from '../volume/mount-plan.ts';
+import type { PlannedMount } from '../volume/mount-spec.ts';
+import type { Volume } from '../volume/port.ts';
+import type { Parts } from './parts.ts';
+import { codeOf } from './root-files.ts';
+import { openRootfs } from './rootfs.ts';
+
+/** What can be known of the mounts before there is an image. @throws {EngineError} MOUNT_INVALID */
+export async function checkMounts(parts: Parts, host: HostSpec): Promise<void> {
+  await planMounts(planInput(parts, { ...host, volumesFrom: null }, null));
+}
+
+/** Volumes that are made on the way are given back by `stack`. */
+export async function planMountPoints(
+  parts: Parts,
+  draft: { readonly id: string; readonly spec: ContainerSpec },
+  stack: AsyncDisposableStack,
+): Promise<readonly MountPoint[]> {
+  const { host, process } = draft.spec;
+  const planned = await planMounts(planInput(parts, host, process.volumes));
+  const mounts: MountPoint[] = [];
+  for (const one of planned) {
+    if (one.mount.type === 'image') mounts.push({ ...one.mount, source: parts.images.resolve(one.mount.source).id });
+    else if (one.mount.type === 'volume') mounts.push(await takeVolume(parts, draft.id, one, stack));
+    else mounts.push(one.mount);
+  }
+  return mounts;
+}
+
+/** As in Docker, a volume has the image's content from creation on and not only from the first start. */
+export async function prepareVolumes(parts: Parts, container: Container): Promise<void> {
+  const fresh = container.mounts.filter((mount) => mount.type === 'volume' && mount.copyUp);
+  if (fresh.length === 0) return;
+  await using rootfs = await openRootfs(parts, container);
+  for (const { name, destination } of fresh) {
+    const source = await parts.rootFiles.locate(rootfs.path, destination);
+    if (source === null) continue;
+    if (!(await stat(source)).isDirectory()) {
+      throw new EngineError('MOUNT_INVALID', `cannot mount volume over existing file, file exists ${source}`);
+    }
+    await parts.volumes.acquire(name, container.id);
+    try {
+      await parts.volumes.copyUp(name, source);
+    } finally {
+      await parts.volumes.release(name, container.id);
+    }
+  }
+}
+
+function planInput(parts: Parts, host: HostSpec, volumes: readonly string[] | null): MountPlanInput {
+  return {
+    host,
+    volumes,
+    mountsOf: (ref) => parts.resolver.resolve(ref).mounts,
+    sourceExists: exists,
+    engineRoot: parts.settings.dataRoot,
+  };
+}
+
+async function takeVolume(
+  parts: Parts,
+  id: string,
+  planned: PlannedMount,
+  stack: AsyncDisposableStack,
+): Promise<MountPoint> {
+  const { volumes } = parts;
+  const { mount } = planned;
+  let volume: Volume;
+  if (planned.volume === null) {
+    // Inherited: it is there, as another container refers to it.
+    volume = volumes.get(mount.name);
+  } else {
+    const isNew = !isKnown(parts, mount.name);
+    const { name, driver, anonymous } = mount;
+    volume = await volumes.create({ name, driver, anonymous, ...planned.volume });
+    const made = volume.name;
+    if (isNew) stack.defer(async () => volumes.remove(made, { force: true }));
+  }
+  const { name } = volume;
+  volumes.refer(name, id);
+  stack.defer(async () => volumes.unrefer(name, id));
+  return { ...mount, name, source: volume.mountpoint, driver: volume.driver };
+}
+
+function isKnown({ volumes }: Parts, name: string): boolean {
+  if (name === '') return false;
+  try {
+    volumes.get(name);
+    return true;
+  } catch (error) {
+    if (error instanceof EngineError && error.code === 'VOLUME_NOT_FOUND') return false;
+    throw error;
+  }
+}
+
+async function exists(path: string): Promise<boolean> {
+  try {
+    await stat(path);
+    return true;
+  } catch (error) {
+    if (['ENOENT', 'ENOTDIR'].includes(codeOf(error) ?? '')) return false;
+    throw error;
+  }
+}
