@@ -171,7 +171,7 @@ export class ApiServer {
     gone: AbortSignal,
   ): Exchange {
     const url = request.url ?? '/';
-    const [path = '', query = ''] = splitOnce(url, '?');
+    const [path, query = ''] = splitOnce(url, '?');
     const agent = request.headers['user-agent'];
     return {
       parts: this.#parts,

@@ -79,18 +79,18 @@ function parseBuild(
     cpusetMems: query.text('cpusetmems'),
     cgroupParent: query.text('cgroupparent'),
     shmSizeBytes: query.integer('shmsize') ?? 0,
-    ulimits:
-      ulimits?.map((limit: unknown) => {
-        if (!isObject(limit)) throw wrong('ulimits', 'not a list of limits');
-        return {
-          name: String(limit['Name'] ?? ''),
-          soft: Number(limit['Soft'] ?? 0),
-          hard: Number(limit['Hard'] ?? 0),
-        };
-      }) ?? null,
+    ulimits: ulimits?.map(parseUlimit) ?? null,
     securityOpt: query.has('securityopt') ? query.all('securityopt') : null,
     auths,
   };
+}
+
+function parseUlimit(value: unknown): { name: string; soft: number; hard: number } {
+  const { Name: name, Soft: soft = 0, Hard: hard = 0 } = isObject(value) ? value : {};
+  if (typeof name !== 'string' || typeof soft !== 'number' || typeof hard !== 'number') {
+    throw wrong('ulimits', 'not a list of limits');
+  }
+  return { name, soft, hard };
 }
 
 function jsonParameter(query: Query, name: string): unknown {
