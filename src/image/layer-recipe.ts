@@ -7,19 +7,22 @@
  *     "F" u32 length, name, u64 size    the content of the unpacked file `name`
  */
 import { createReadStream, createWriteStream } from 'node:fs';
-import { open } from 'node:fs/promises';
+import { open, readFile } from 'node:fs/promises';
 import { join } from 'node:path';
-import { finished, pipeline } from 'node:stream/promises';
+import { pipeline } from 'node:stream/promises';
 import { constants, createZstdCompress, createZstdDecompress, type ZstdCompress } from 'node:zlib';
 
 import { EngineError } from '../core/engine-error.ts';
 
 import { ByteSource } from './byte-source.ts';
+import { readAhead } from './read-ahead.ts';
 
 const RAW = 0x52;
 const FILE = 0x46;
 const PENDING_BYTES_MAX = 128 * 1024;
 const READ_BYTES = 256 * 1024;
+const SMALL_BYTES_MAX = 256 * 1024;
+const READ_AHEAD_COUNT = 8;
 
 export class RecipeWriter {
   readonly #output: ZstdCompress;
@@ -84,7 +87,22 @@ export class RecipeWriter {
 
 /** The tar again. @throws IMAGE_CORRUPT when recipe and files do not fit; compare the digest to be sure of the content */
 export async function* replay(recipePath: string, root: string): AsyncGenerator<Buffer> {
-  const input = createReadStream(recipePath);
+  const load = async (record: RecipeRecord): Promise<RecipeRecord> =>
+    record.kind === 'raw' || record.sizeBytes > SMALL_BYTES_MAX
+      ? record
+      : { kind: 'raw', bytes: await smallFile(join(root, record.name), record.sizeBytes) };
+  for await (const record of readAhead(readRecipe(recipePath), load, READ_AHEAD_COUNT)) {
+    if (record.kind === 'raw') yield record.bytes;
+    else yield* fileContent(join(root, record.name), record.sizeBytes);
+  }
+}
+
+type RecipeRecord =
+  | { readonly kind: 'raw'; readonly bytes: Buffer }
+  | { readonly kind: 'file'; readonly name: string; readonly sizeBytes: number };
+
+async function* readRecipe(path: string): AsyncGenerator<RecipeRecord> {
+  const input = createReadStream(path);
   const records = createZstdDecompress();
   const piped = pipeline(input, records, { end: true });
   piped.catch(() => {}); // reading `records` fails with the same error
@@ -93,27 +111,33 @@ export async function* replay(recipePath: string, root: string): AsyncGenerator<
     for (;;) {
       const head = await source.take(5);
       if (head.length === 0) return;
-      if (head.length < 5) throw damaged(recipePath);
+      if (head.length < 5) throw damaged(path);
       const length = head.readUInt32LE(1);
       if (head[0] === RAW) {
         for (let left = length; left > 0;) {
-          const part = await source.some(left);
-          if (part === null) throw damaged(recipePath);
-          left -= part.length;
-          yield part;
+          const bytes = await source.some(left);
+          if (bytes === null) throw damaged(path);
+          left -= bytes.length;
+          yield { kind: 'raw', bytes };
         }
       } else if (head[0] === FILE) {
         const name = (await source.take(length)).toString();
         const size = await source.take(8);
-        if (size.length < 8) throw damaged(recipePath);
-        yield* fileContent(join(root, name), Number(size.readBigUInt64LE()));
-      } else throw damaged(recipePath);
+        if (size.length < 8) throw damaged(path);
+        yield { kind: 'file', name, sizeBytes: Number(size.readBigUInt64LE()) };
+      } else throw damaged(path);
     }
   } finally {
     input.destroy();
     records.destroy();
-    await finished(records, { error: false }).catch(() => {});
+    await piped.catch(() => {});
   }
+}
+
+async function smallFile(path: string, sizeBytes: number): Promise<Buffer> {
+  const bytes = await readFile(path);
+  if (bytes.length < sizeBytes) throw damaged(path);
+  return bytes.subarray(0, sizeBytes);
 }
 
 async function* fileContent(path: string, sizeBytes: number): AsyncGenerator<Buffer> {

@@ -4,6 +4,7 @@ import { open, readlink } from 'node:fs/promises';
 
 import type { Files } from '../kernel/port.ts';
 
+import { readAhead } from './read-ahead.ts';
 import { encodeHeader, padding, type EntryType, type TarHeader } from './tar-header.ts';
 import { isGone, type TreeEntry } from './walk-tree.ts';
 
@@ -15,9 +16,19 @@ export interface PackEntry extends TreeEntry {
 const CHUNK_BYTES = 64 * 1024;
 const READ_BYTES = 256 * 1024;
 const END_BYTES = 1024;
+const SMALL_BYTES_MAX = 256 * 1024;
+const READ_AHEAD_COUNT = 16;
 const { O_RDONLY, O_NOFOLLOW, O_NONBLOCK } = constants;
 /** Of overlayfs's and the host's own attributes none belongs into an archive. */
 const XATTRS_KEPT = /^(?:user\.|security\.capability$|system\.posix_acl_)/;
+
+/** What is to be written of one entry. */
+interface Loaded {
+  readonly entry: PackEntry;
+  readonly header: TarHeader;
+  /** null: there is none, or it is large and read while it is written. */
+  readonly content: Buffer | null;
+}
 
 export class TarPacker {
   readonly #files: Files;
@@ -30,37 +41,15 @@ export class TarPacker {
     this.#files = files;
   }
 
-  /** Whole archive of `entries`. */
-  async *pack(entries: AsyncIterable<PackEntry>): AsyncGenerator<Buffer> {
-    for await (const entry of entries) yield* this.entry(entry);
-    yield* this.end();
+  /** The files of one run, read ahead of each other. */
+  async *run(entries: readonly PackEntry[]): AsyncGenerator<Buffer> {
+    for await (const loaded of readAhead(entries, (entry) => this.#load(entry), READ_AHEAD_COUNT))
+      yield* this.#write(loaded);
   }
 
   /** Sockets are left out, as tar and Docker do. */
   async *entry(entry: PackEntry): AsyncGenerator<Buffer> {
-    const type = entryTypeOf(entry.stat);
-    if (type === null) return;
-    const header = await this.#header(entry, type);
-    if (header === null) return;
-    if (header.type !== 'file' || header.sizeBytes === 0) return yield* this.#put(encodeHeader(header));
-    const file = await openSame(entry);
-    if (file === null) return;
-    try {
-      yield* this.#put(encodeHeader(header));
-      let left = header.sizeBytes;
-      while (left > 0) {
-        const buffer = Buffer.allocUnsafe(Math.min(READ_BYTES, left));
-        const { bytesRead } = await file.read(buffer, 0, buffer.length, null);
-        if (bytesRead === 0) break;
-        left -= bytesRead;
-        yield* this.#put(buffer.subarray(0, bytesRead));
-      }
-      // It became shorter meanwhile: zeros keep the archive readable.
-      for (; left > 0; left -= Math.min(left, READ_BYTES)) yield* this.#put(Buffer.alloc(Math.min(left, READ_BYTES)));
-      yield* this.#put(padding(header.sizeBytes));
-    } finally {
-      await file.close();
-    }
+    yield* this.#write(await this.#load(entry));
   }
 
   /** An entry that stands for no file of the tree. */
@@ -97,6 +86,58 @@ export class TarPacker {
     yield Buffer.concat(this.#waiting);
     this.#waiting = [];
     this.#waitingBytes = 0;
+  }
+
+  async #load(entry: PackEntry): Promise<Loaded | null> {
+    const type = entryTypeOf(entry.stat);
+    if (type === null) return null;
+    const header = await this.#header(entry, type);
+    if (header === null) return null;
+    if (header.type !== 'file' || header.sizeBytes === 0) return { header, content: null, entry };
+    if (header.sizeBytes > SMALL_BYTES_MAX) return { header, content: null, entry };
+    const file = await openSame(entry);
+    if (file === null) return null;
+    try {
+      const content = Buffer.alloc(header.sizeBytes); // zeros where it became shorter meanwhile
+      for (let at = 0; at < content.length;) {
+        const { bytesRead } = await file.read(content, at, content.length - at, at);
+        if (bytesRead === 0) break;
+        at += bytesRead;
+      }
+      return { header, content, entry };
+    } finally {
+      await file.close();
+    }
+  }
+
+  async *#write(loaded: Loaded | null): AsyncGenerator<Buffer> {
+    if (loaded === null) return;
+    const { header, content, entry } = loaded;
+    if (content !== null || header.type !== 'file' || header.sizeBytes === 0) {
+      yield* this.#put(encodeHeader(header));
+      if (content === null) return;
+      yield* this.#put(content);
+      yield* this.#put(padding(content.length));
+      return;
+    }
+    const file = await openSame(entry);
+    if (file === null) return;
+    try {
+      yield* this.#put(encodeHeader(header));
+      let left = header.sizeBytes;
+      while (left > 0) {
+        const buffer = Buffer.allocUnsafe(Math.min(READ_BYTES, left));
+        const { bytesRead } = await file.read(buffer, 0, buffer.length, null);
+        if (bytesRead === 0) break;
+        left -= bytesRead;
+        yield* this.#put(buffer.subarray(0, bytesRead));
+      }
+      // It became shorter meanwhile: zeros keep the archive readable.
+      for (; left > 0; left -= Math.min(left, READ_BYTES)) yield* this.#put(Buffer.alloc(Math.min(left, READ_BYTES)));
+      yield* this.#put(padding(header.sizeBytes));
+    } finally {
+      await file.close();
+    }
   }
 
   async #header({ at, stat, name }: PackEntry, type: EntryType): Promise<TarHeader | null> {

@@ -14,7 +14,7 @@ import type { Files, Kernel } from '../kernel/port.ts';
 import { ByteSource } from './byte-source.ts';
 import { decompress } from './compression.ts';
 import { extractInto } from './extract-into.ts';
-import { TarPacker, type PackEntry } from './pack-tree.ts';
+import { TarPacker } from './pack-tree.ts';
 import type { PathStat, TreeArchive } from './port.ts';
 import {
   absolutePath,
@@ -25,7 +25,7 @@ import {
   openDirectoryInRoot,
   splitPath,
 } from './tree-path.ts';
-import { walkTree } from './walk-tree.ts';
+import { walkRuns } from './walk-tree.ts';
 
 /** Go's os.FileMode bits. */
 const GO_MODE = {
@@ -64,12 +64,14 @@ export function treeArchive(kernel: Pick<Kernel, 'files'>): TreeArchive {
         await source.close();
       }
     },
-    export: (root) => new TarPacker(files).pack(named(root)),
+    export: (root) => exportTree(files, root),
   };
 }
 
-async function* named(root: string): AsyncGenerator<PackEntry> {
-  for await (const entry of walkTree(root)) yield { ...entry, name: entry.path };
+async function* exportTree(files: Files, root: string): AsyncGenerator<Uint8Array> {
+  const packer = new TarPacker(files);
+  for await (const run of walkRuns(root)) yield* packer.run(run.map((entry) => ({ ...entry, name: entry.path })));
+  yield* packer.end();
 }
 
 async function describe(files: Files, root: string, absolute: string, stat: BigIntStats): Promise<PathStat> {
@@ -97,7 +99,8 @@ async function* pack(files: Files, root: string, absolute: string, stat: BigIntS
         : await openPinned(files, parent.at, base, absolute);
     const top = await lstat(`${source.at}/.`, { bigint: true });
     yield* packer.entry({ name, path: '', at: `${source.at}/.`, stat: top });
-    for await (const entry of walkTree(source.at)) yield* packer.entry({ ...entry, name: `${name}/${entry.path}` });
+    for await (const run of walkRuns(source.at))
+      yield* packer.run(run.map((entry) => ({ ...entry, name: `${name}/${entry.path}` })));
   }
   yield* packer.end();
 }

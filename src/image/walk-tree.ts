@@ -21,6 +21,11 @@ const { O_RDONLY, O_DIRECTORY, O_NOFOLLOW } = constants;
 
 /** Parents before children, names in order. What vanishes meanwhile is left out. */
 export async function* walkTree(root: string): AsyncGenerator<TreeEntry> {
+  for await (const run of walkRuns(root)) yield* run;
+}
+
+/** The same, by runs of entries of one directory: all of a run can be reached until the next is asked for. */
+export async function* walkRuns(root: string): AsyncGenerator<readonly TreeEntry[]> {
   const directory = await open(root, O_RDONLY | O_DIRECTORY);
   try {
     yield* walkDirectory(directory, '');
@@ -54,12 +59,16 @@ export async function openDirectory(at: string): Promise<FileHandle | null> {
   }
 }
 
-async function* walkDirectory(directory: FileHandle, prefix: string): AsyncGenerator<TreeEntry> {
+async function* walkDirectory(directory: FileHandle, prefix: string): AsyncGenerator<readonly TreeEntry[]> {
+  let run: TreeEntry[] = [];
   for await (const { name, at, stat } of readEntries(directory)) {
     const path = prefix + name;
-    yield { path, at, stat };
-    if (!stat.isDirectory()) continue;
-    const child = await openDirectory(at);
+    run.push({ path, at, stat });
+    const isDirectory = stat.isDirectory();
+    if (!isDirectory && run.length < STATS_AT_ONCE) continue;
+    yield run;
+    run = [];
+    const child = isDirectory ? await openDirectory(at) : null;
     if (child === null) continue;
     try {
       yield* walkDirectory(child, `${path}/`);
@@ -67,6 +76,7 @@ async function* walkDirectory(directory: FileHandle, prefix: string): AsyncGener
       await child.close();
     }
   }
+  if (run.length > 0) yield run;
 }
 
 async function statOrNull(path: string): Promise<BigIntStats | null> {
