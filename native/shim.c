@@ -50,7 +50,9 @@
 #define DELETE_MS 60000         /* a runtime that cannot delete in this time is killed, and the daemon told */
 #define LAST_WORDS_MS 2000      /* what a control connection gets to take the last lines */
 #define DROP_REPORT_MS 1000
-#define TICK_MS 20
+#define TICK_MS 20              /* only while something has just ended, or the OOM killer was at work */
+#define STALL_CHECK_MS 250
+#define LINGER_CHECK_MS 500
 
 enum kind { ON_SIGNAL = 1, ON_LISTENER, ON_OOM, ON_CLIENT, ON_STDIN, ON_STDOUT, ON_STDERR, ON_CONSOLE };
 enum { MASK_STDIN = 1, MASK_STDOUT = 2, MASK_STDERR = 4, MASK_OUTPUT = 6 };
@@ -213,479 +215,10 @@ static bool write_file(const char *name, const void *bytes, size_t length, bool 
 	return ok;
 }
 
-/* ---- clients ---------------------------------------------------------------------------------------------------- */
-
-static void task_watch(struct task *t);
-static void stdin_client_left(struct task *t);
-
-static void client_close(struct client *c)
-{
-	struct task *t = c->task;
-	channel_close(&c->channel);
-	frame_reader_free(&c->frames);
-	buffer_free(&c->queue);
-	c->task = NULL;
-	if (!t) return;
-	if (t->client == c) t->client = NULL;
-	if (c->mask & MASK_STDIN && !c->was_stdin) stdin_client_left(t);
-	task_watch(t); /* it may have been the one that held back the output */
-}
-
-static void client_watch(struct client *c)
-{
-	uint32_t events = 0;
-	if ((!c->blocked && !c->ending) || c->farewell) events |= EPOLLIN;
-	if (c->queue.length > 0) events |= EPOLLOUT;
-	/* one that is blocked or ending still tells, once, when its peer is gone */
-	channel_watch(&c->channel, events ? events : EPOLLRDHUP | EPOLLET);
-}
-
-static void client_flush(struct client *c)
-{
-	while (c->queue.length > 0) {
-		ssize_t n = send(c->channel.fd, buffer_bytes(&c->queue), c->queue.length, MSG_DONTWAIT | MSG_NOSIGNAL);
-		if (n < 0 && errno == EINTR) continue;
-		if (n < 0 && errno == EAGAIN) break;
-		if (n < 0) {
-			client_close(c);
-			return;
-		}
-		buffer_consume(&c->queue, (size_t)n);
-		c->progress_ms = now_ms();
-	}
-	if (c->ending && !c->farewell && c->queue.length == 0) {
-		/* closing with stdin still unread would reset the connection, and a peer may lose what it did not read */
-		c->farewell = true;
-		shutdown(c->channel.fd, SHUT_WR);
-	}
-	client_watch(c);
-	if (c->task && c->task->paused && c->queue.length < QUEUE_LOW) task_watch(c->task);
-}
-
-/* Queues bytes; whoever lets its queue pass the limit is closed. client_flush sends. */
-static void client_queue(struct client *c, const void *bytes, size_t length)
-{
-	if (c->channel.fd < 0 || c->ending || length == 0) return;
-	size_t limit = c->role == ROLE_CONTROL ? QUEUE_HIGH : QUEUE_LIMIT;
-	if (c->queue.length == 0) c->progress_ms = now_ms();
-	if (c->queue.length + length > limit || !buffer_append(&c->queue, bytes, length)) client_close(c);
-}
-
-/* Sends a header and its bytes, straight from where they are as long as the client keeps up. */
-static void client_send(struct client *c, const uint8_t *header, size_t header_length, const uint8_t *bytes,
-			size_t length)
-{
-	if (c->channel.fd < 0 || c->ending) return;
-	size_t sent = 0;
-	if (c->queue.length == 0) {
-		struct iovec parts[2] = {{(void *)header, header_length}, {(void *)bytes, length}};
-		struct msghdr message = {.msg_iov = parts, .msg_iovlen = 2};
-		ssize_t n = sendmsg(c->channel.fd, &message, MSG_DONTWAIT | MSG_NOSIGNAL);
-		if (n > 0) sent = (size_t)n;
-	}
-	size_t of_header = sent < header_length ? sent : header_length;
-	client_queue(c, header + of_header, header_length - of_header);
-	client_queue(c, bytes + (sent - of_header), length - (sent - of_header));
-	if (c->channel.fd >= 0) client_watch(c);
-}
-
-static void client_end(struct client *c)
-{
-	if (c->channel.fd < 0) return;
-	c->ending = true;
-	client_flush(c);
-}
-
-static struct client *client_add(int fd, enum role role)
-{
-	for (unsigned i = 0; i < CLIENT_MAX; i++) {
-		struct client *c = &clients[i];
-		if (i < client_top && c->channel.fd >= 0) continue;
-		if (i == client_top) client_top++;
-		*c = (struct client){.role = role, .progress_ms = now_ms()};
-		channel_open(&c->channel, fd, ON_CLIENT, i);
-		client_watch(c);
-		return c;
-	}
-	return NULL;
-}
-
-static unsigned clients_of(enum role role)
-{
-	unsigned count = 0;
-	for (unsigned i = 0; i < client_top; i++) count += clients[i].channel.fd >= 0 && clients[i].role == role;
-	return count;
-}
-
-/* A full table: takes away one that waits for a container that does not read, and whose peer has long gone. */
-static void client_evict_gone(void)
-{
-	for (unsigned i = 0; i < client_top; i++) {
-		struct pollfd p = {.fd = clients[i].channel.fd};
-		if (p.fd >= 0 && clients[i].blocked && poll(&p, 1, 0) == 1 && p.revents & (POLLHUP | POLLERR)) {
-			client_close(&clients[i]);
-			return;
-		}
-	}
-}
-
-static void control_broadcast(const struct buffer *line)
-{
-	for (unsigned i = 0; i < client_top; i++) {
-		if (clients[i].channel.fd < 0 || clients[i].role != ROLE_CONTROL) continue;
-		client_queue(&clients[i], buffer_bytes(line), line->length);
-		if (clients[i].channel.fd >= 0) client_flush(&clients[i]);
-	}
-}
-
-/* Sends one JSON line to all control connections and forgets it. */
-__attribute__((format(printf, 1, 2))) static void report(const char *format, ...)
-{
-	char line[1024];
-	va_list arguments;
-	va_start(arguments, format);
-	int n = vsnprintf(line, sizeof line, format, arguments);
-	va_end(arguments);
-	if (n < 0 || n >= (int)sizeof line) return;
-	control_broadcast(&(struct buffer){.data = (uint8_t *)line, .length = (size_t)n});
-}
-
-/* ---- the log file ----------------------------------------------------------------------------------------------- */
-
-static struct {
-	int fd;
-	off_t size; /* of the file, the batch not counted */
-	struct buffer batch;
-	struct line_splitter streams[2];
-	unsigned long long dropped, dropped_reported;
-	long long reported_ms;
-} logger = {.fd = -1};
-
-static const char *stream_names[2] = {"stdout", "stderr"};
-
-static bool log_open(int flags)
-{
-	logger.fd = open(config.log_path, O_WRONLY | O_CREAT | O_APPEND | O_CLOEXEC | flags, 0640);
-	if (logger.fd < 0) return false;
-	struct stat st;
-	logger.size = fstat(logger.fd, &st) == 0 ? st.st_size : 0;
-	return true;
-}
-
-/* Writes the batch. What does not fit on the disk is dropped and counted, and no half line stays in the file. */
-static void log_flush(void)
-{
-	struct buffer *batch = &logger.batch;
-	if (batch->length == 0) return;
-	if (logger.fd < 0) log_open(0);
-	size_t written = 0;
-	while (logger.fd >= 0 && written < batch->length) {
-		ssize_t n = write(logger.fd, buffer_bytes(batch) + written, batch->length - written);
-		if (n < 0 && errno == EINTR) continue;
-		if (n <= 0) break;
-		written += (size_t)n;
-	}
-	if (written < batch->length) {
-		const uint8_t *newline = written > 0 ? memrchr(buffer_bytes(batch), '\n', written) : NULL;
-		size_t whole = newline ? (size_t)(newline - buffer_bytes(batch)) + 1 : 0;
-		if (whole < written && ftruncate(logger.fd, logger.size + (off_t)whole) == 0) written = whole;
-		logger.dropped += batch->length - written;
-	}
-	logger.size += (off_t)written;
-	buffer_consume(batch, batch->length);
-}
-
-/* path -> path.1 -> path.2 …; the daemon may have compressed old ones to path.N.gz. */
-static void log_rotate(void)
-{
-	char from[PATH_MAX + 32], to[PATH_MAX + 32];
-	log_flush();
-	if (logger.fd >= 0) close(logger.fd);
-	for (int i = config.log_max_files - 1; i >= 2; i--) {
-		for (int compressed = 0; compressed < 2; compressed++) {
-			const char *suffix = compressed ? ".gz" : "";
-			snprintf(from, sizeof from, "%s.%d%s", config.log_path, i - 1, suffix);
-			snprintf(to, sizeof to, "%s.%d%s", config.log_path, i, suffix);
-			if (rename(from, to) != 0) unlink(to);
-		}
-	}
-	snprintf(to, sizeof to, "%s.1", config.log_path);
-	if (config.log_max_files >= 2) rename(config.log_path, to);
-	else unlink(config.log_path); /* a reader that follows keeps the old file; the new one has another inode */
-	log_open(O_TRUNC);
-}
-
-static void log_emit(void *context, const uint8_t *line, size_t n, bool newline, struct timespec at)
-{
-	struct buffer *batch = &logger.batch;
-	size_t before = batch->length;
-	if (!jsonlog_entry(batch, context, line, n, newline, config.log_attributes, at)) {
-		logger.dropped += n;
-		return;
-	}
-	size_t entry = batch->length - before;
-	off_t ahead = logger.size + (off_t)before;
-	if (config.log_max_size > 0 && ahead > 0 && ahead + (off_t)entry > config.log_max_size) {
-		/* the entry just made belongs into the next file: hold it back over the rotation */
-		struct buffer held = {0};
-		bool kept = buffer_append(&held, buffer_bytes(batch) + before, entry);
-		batch->length = before;
-		log_rotate();
-		if (!kept || !buffer_append(batch, held.data, held.length)) logger.dropped += entry;
-		buffer_free(&held);
-	}
-	if (batch->length >= LOG_BATCH_BYTES) log_flush();
-}
-
-static void log_output(int stream, const uint8_t *bytes, size_t length)
-{
-	if (config.log_path)
-		splitter_feed(&logger.streams[stream], bytes, length, log_emit, (void *)stream_names[stream]);
-}
-
-static void log_end_stream(int stream)
-{
-	if (config.log_path) splitter_flush_piece(&logger.streams[stream], log_emit, (void *)stream_names[stream]);
-}
-
-static void log_report_dropped(bool now)
-{
-	if (logger.dropped == logger.dropped_reported) return;
-	if (!now && now_ms() - logger.reported_ms < DROP_REPORT_MS) return;
-	report("{\"event\":\"log-dropped\",\"bytes\":%llu}\n", logger.dropped - logger.dropped_reported);
-	logger.dropped_reported = logger.dropped;
-	logger.reported_ms = now_ms();
-}
-
-/* ---- the task's streams ----------------------------------------------------------------------------------------- */
-
-static bool client_takes_output(const struct client *c, const struct task *t)
-{
-	return c->channel.fd >= 0 && c->task == t && !c->ending && c->mask & MASK_OUTPUT;
-}
-
-/* True while a reader of this task has more queued than it may have. */
-static bool task_output_blocked(const struct task *t)
-{
-	if (t->phase == TASK_EXITED) return false; /* what is left in the pipes is bounded; take it all */
-	size_t mark = t->paused ? QUEUE_LOW : QUEUE_HIGH;
-	for (unsigned i = 0; i < client_top; i++)
-		if (client_takes_output(&clients[i], t) && clients[i].queue.length >= mark) return true;
-	return false;
-}
-
-/* Brings the epoll set in line with what the task may do now. */
-static void task_watch(struct task *t)
-{
-	if (t->phase == TASK_FREE) return;
-	t->paused = task_output_blocked(t);
-	/* until the runtime has ended its stderr is ours, not the container's output: leave all in the pipes */
-	uint32_t read_events = t->phase == TASK_STARTING || t->paused ? 0 : EPOLLIN;
-	uint32_t write_events = t->stdin_queue.length > 0 ? EPOLLOUT : 0;
-	if (t->tty) {
-		/* nobody has the slave open: level triggered this would spin until someone opens it again */
-		uint32_t edge = t->hung_up && read_events ? EPOLLET : 0;
-		channel_watch(&t->out[0], read_events | write_events | edge);
-		return;
-	}
-	channel_watch(&t->out[0], read_events);
-	channel_watch(&t->out[1], read_events);
-	channel_watch(&t->in, write_events);
-}
-
-/* Passes output on as Docker frames it for attach: [stream][0][0][0][u32 be length]; a tty's is raw. */
-static void task_fan_out(struct task *t, int stream, const uint8_t *bytes, size_t length)
-{
-	uint8_t header[8] = {(uint8_t)(stream + 1), 0, 0, 0, (uint8_t)(length >> 24), (uint8_t)(length >> 16),
-			     (uint8_t)(length >> 8), (uint8_t)length};
-	uint8_t wanted = stream == 0 ? MASK_STDOUT : MASK_STDERR;
-	bool blocked = false;
-	for (unsigned i = 0; i < client_top; i++) {
-		struct client *c = &clients[i];
-		if (!client_takes_output(c, t) || !(c->mask & wanted)) continue;
-		client_send(c, header, t->tty ? 0 : sizeof header, bytes, length);
-		blocked |= c->queue.length >= QUEUE_HIGH;
-	}
-	if (blocked) task_watch(t);
-}
-
-/* Reads once. False when there is nothing more to be had for now. */
-static bool task_read_output(struct task *t, int stream)
-{
-	struct channel *channel = &t->out[stream];
-	if (channel->fd < 0) return false;
-	ssize_t n = read(channel->fd, output_bytes, sizeof output_bytes);
-	if (n < 0 && errno == EINTR) return true;
-	if (n < 0 && errno == EAGAIN) return false;
-	if (n > 0) {
-		if (t->hung_up) {
-			t->hung_up = false;
-			task_watch(t);
-		}
-		if (t == &init) log_output(stream, output_bytes, (size_t)n);
-		task_fan_out(t, stream, output_bytes, (size_t)n);
-		return true;
-	}
-	if (t->tty && t->phase != TASK_EXITED) { /* EIO: the slave is closed, but may be opened again */
-		t->hung_up = true;
-		task_watch(t);
-		return false;
-	}
-	if (t == &init) log_end_stream(stream);
-	channel_close(channel);
-	return false;
-}
-
-static void task_close_stdin(struct task *t)
-{
-	t->stdin_eof = true;
-	if (t->stdin_queue.length == 0) channel_close(&t->in);
-}
-
-/* Writes what it can; when all is written, clients that waited for it are read again. */
-static void task_flush_stdin(struct task *t)
-{
-	int fd = t->tty ? t->out[0].fd : t->in.fd;
-	while (fd >= 0 && t->stdin_queue.length > 0) {
-		ssize_t n = write(fd, buffer_bytes(&t->stdin_queue), t->stdin_queue.length);
-		if (n < 0 && errno == EINTR) continue;
-		if (n < 0 && errno == EAGAIN) break;
-		if (n < 0) { /* nobody will ever read it: later stdin is taken and thrown away */
-			buffer_consume(&t->stdin_queue, t->stdin_queue.length);
-			if (!t->tty) channel_close(&t->in);
-			break;
-		}
-		buffer_consume(&t->stdin_queue, (size_t)n);
-	}
-	task_watch(t);
-	if (t->stdin_queue.length > 0) return;
-	if (t->stdin_eof) channel_close(&t->in);
-	for (unsigned i = 0; i < client_top; i++) {
-		struct client *c = &clients[i];
-		if (c->channel.fd < 0 || c->task != t || !c->blocked) continue;
-		c->blocked = false;
-		client_watch(c);
-	}
-}
-
-/* A client that had stdin ended it or went away. What moby does: container/stream/attach.go, CopyStreams. */
-static void stdin_client_left(struct task *t)
-{
-	if (t->stdin_mode == STDIN_ONCE && !t->tty) task_close_stdin(t);
-}
-
-static void client_stdin(struct client *c, const uint8_t *bytes, size_t length)
-{
-	struct task *t = c->task;
-	if (!t || !(c->mask & MASK_STDIN) || c->was_stdin || t->stdin_eof || length == 0) return;
-	if (t->stdin_mode == STDIN_NONE) return; /* a terminal has a way in even then; it is not asked for */
-	bool open = t->tty ? t->phase == TASK_STARTING || t->out[0].fd >= 0 : t->in.fd >= 0;
-	if (!open) return;
-	if (!buffer_append(&t->stdin_queue, bytes, length)) {
-		client_close(c); /* no memory: the client sees it, no byte is left out in the middle */
-		return;
-	}
-	task_flush_stdin(t);
-}
-
-static void client_stdin_eof(struct client *c)
-{
-	struct task *t = c->task;
-	if (!t || !(c->mask & MASK_STDIN) || c->was_stdin) return;
-	c->was_stdin = true;
-	if (t->stdin_mode == STDIN_ONCE && !t->tty) task_close_stdin(t);
-	else client_end(c); /* the container's stdin stays open, and this attach is over: so it is in moby */
-}
-
-/* ---- the OOM killer --------------------------------------------------------------------------------------------- */
-
-static struct {
-	bool v2;
-	char directory[PATH_MAX]; /* of the memory controller; empty: not known */
-	long reported;            /* kills told already */
-	long long recheck_until_ms;
-} oom;
-
-static long oom_kills(void)
-{
-	char path[PATH_MAX + 32], text[2048];
-	if (!oom.directory[0]) return 0;
-	snprintf(path, sizeof path, "%s/%s", oom.directory, oom.v2 ? "memory.events" : "memory.oom_control");
-	read_text(AT_FDCWD, path, text, sizeof text);
-	for (char *line = text; line; line = strchr(line, '\n')) {
-		line += *line == '\n';
-		if (strncmp(line, "oom_kill ", 9) == 0) return atol(line + 9);
-	}
-	return 0;
-}
-
-static void oom_check(void)
-{
-	long kills = oom_kills();
-	if (kills <= oom.reported) return;
-	oom.reported = kills;
-	report("{\"event\":\"oom\"}\n");
-}
-
-static void oom_find_cgroup(pid_t pid)
-{
-	char name[64], text[8192], v1[PATH_MAX] = "", v2[PATH_MAX] = "", *rest = NULL;
-	snprintf(name, sizeof name, "/proc/%d/cgroup", (int)pid);
-	read_text(AT_FDCWD, name, text, sizeof text);
-	for (char *line = strtok_r(text, "\n", &rest); line; line = strtok_r(NULL, "\n", &rest)) {
-		char *controllers = strchr(line, ':'), *path = controllers ? strchr(controllers + 1, ':') : NULL;
-		if (!path) continue;
-		*path++ = 0;
-		if (strcmp(controllers, ":") == 0) snprintf(v2, sizeof v2, "%s", path);
-		char *inner = NULL;
-		for (char *c = strtok_r(controllers + 1, ",", &inner); c; c = strtok_r(NULL, ",", &inner))
-			if (strcmp(c, "memory") == 0) snprintf(v1, sizeof v1, "%s", path);
-	}
-	oom.v2 = !v1[0];
-	const char *path = oom.v2 ? v2 : v1;
-	/* a process that has ended already shows "/" on v1: take the daemon's word then */
-	if ((!path[0] || strcmp(path, "/") == 0) && config.cgroup) path = config.cgroup;
-	if (path[0] != '/' || !path[1]) return;
-	if (access("/sys/fs/cgroup/memory/memory.oom_control", F_OK) == 0) oom.v2 = false;
-	const char *mount = oom.v2 ? "/sys/fs/cgroup" : "/sys/fs/cgroup/memory";
-	int n = snprintf(oom.directory, sizeof oom.directory, "%s%s", mount, path);
-	if (n >= (int)sizeof oom.directory) oom.directory[0] = 0;
-}
-
-static void oom_watch(pid_t pid)
-{
-	char path[PATH_MAX + 32], text[64];
-	oom_find_cgroup(pid);
-	if (!oom.directory[0]) return;
-	int fd = -1;
-	if (oom.v2) {
-		fd = inotify_init1(IN_CLOEXEC | IN_NONBLOCK);
-		snprintf(path, sizeof path, "%s/memory.events", oom.directory);
-		if (fd >= 0 && inotify_add_watch(fd, path, IN_MODIFY) < 0) close(fd), fd = -1;
-	} else {
-		fd = eventfd(0, EFD_CLOEXEC | EFD_NONBLOCK);
-		snprintf(path, sizeof path, "%s/memory.oom_control", oom.directory);
-		int control = open(path, O_RDONLY | O_CLOEXEC);
-		snprintf(path, sizeof path, "%s/cgroup.event_control", oom.directory);
-		int registry = open(path, O_WRONLY | O_CLOEXEC);
-		int n = snprintf(text, sizeof text, "%d %d", fd, control);
-		bool ok = fd >= 0 && control >= 0 && registry >= 0 && write(registry, text, (size_t)n) == n;
-		if (control >= 0) close(control);
-		if (registry >= 0) close(registry);
-		if (!ok && fd >= 0) close(fd), fd = -1;
-	}
-	if (fd < 0) return;
-	channel_open(&oom_channel, fd, ON_OOM, 0);
-	channel_watch(&oom_channel, EPOLLIN);
-}
-
-static void on_oom(void)
-{
-	char text[4096];
-	while (read(oom_channel.fd, text, sizeof text) > 0) continue;
-	oom.recheck_until_ms = now_ms() + OOM_RECHECK_MS;
-	oom_check();
-}
+#include "clients.h"
+#include "log-file.h"
+#include "streams.h"
+#include "oom.h"
 
 /* ---- the OCI runtime -------------------------------------------------------------------------------------------- */
 
@@ -1202,180 +735,7 @@ static void on_children(void)
 	}
 }
 
-/* ---- what clients ask for --------------------------------------------------------------------------------------- */
-
-static struct task *task_by_id(const uint8_t *id, size_t length)
-{
-	if (length == 0) return &init;
-	for (unsigned i = 1; i < TASK_MAX; i++)
-		if (tasks[i] && strlen(tasks[i]->id) == length && memcmp(tasks[i]->id, id, length) == 0) return tasks[i];
-	return NULL;
-}
-
-static void on_resize(const struct frame *f)
-{
-	struct task *t = task_by_id(f->body + 4, f->length - 4);
-	if (!t || !t->tty) return;
-	t->size.ws_row = (unsigned short)(f->body[0] << 8 | f->body[1]);
-	t->size.ws_col = (unsigned short)(f->body[2] << 8 | f->body[3]);
-	if (t->out[0].fd >= 0) ioctl(t->out[0].fd, TIOCSWINSZ, &t->size);
-}
-
-/* While the runtime still works on the start, the signal ends that: the start then fails and is undone. */
-static void on_signal_frame(const struct frame *f)
-{
-	struct task *t = task_by_id(f->body + 1, f->length - 1);
-	if (!t || f->body[0] < 1 || f->body[0] > 64) return;
-	if (t->phase == TASK_RUNNING) kill(t->pid, f->body[0]);
-	else if (t->phase == TASK_STARTING && t->runtime_pid > 0 && f->body[0] == SIGKILL) kill(t->runtime_pid, SIGKILL);
-}
-
-static void on_hello_attach(struct client *c, uint8_t mask)
-{
-	bool full = clients_of(ROLE_ATTACH) >= ATTACH_MAX;
-	if (full) client_evict_gone();
-	if (mask > 7 || init.phase == TASK_FREE || init.phase == TASK_EXITED || clients_of(ROLE_ATTACH) >= ATTACH_MAX) {
-		client_close(c);
-		return;
-	}
-	c->role = ROLE_ATTACH;
-	c->mask = mask;
-	c->task = &init;
-}
-
-static void on_hello_control(struct client *c)
-{
-	if (clients_of(ROLE_CONTROL) >= CONTROL_MAX) {
-		client_close(c);
-		return;
-	}
-	char started[TIME_BYTES] = "";
-	if (init.pid > 0) time_format(started, init.started_at);
-	struct buffer line = {0};
-	bool ok = buffer_printf(&line,
-				"{\"event\":\"state\",\"version\":%d,\"id\":\"%s\",\"run\":%ld,\"pid\":%d,"
-				"\"started_at\":\"%s\",\"oom\":%s,\"execs\":[",
-				PROTOCOL_VERSION, config.id, config.run, (int)init.pid, started,
-				oom.reported > 0 ? "true" : "false");
-	const char *comma = "";
-	for (unsigned i = 1; i < TASK_MAX; i++) {
-		if (!tasks[i] || tasks[i]->pid <= 0) continue;
-		ok = ok && buffer_printf(&line, "%s{\"id\":\"%s\",\"pid\":%d}", comma, tasks[i]->id, (int)tasks[i]->pid);
-		comma = ",";
-	}
-	ok = ok && buffer_append(&line, "],\"ended_execs\":[", 17);
-	unsigned long first = ended_exec_count > ENDED_EXEC_MAX ? ended_exec_count - ENDED_EXEC_MAX : 0;
-	for (unsigned long i = first; i < ended_exec_count; i++) {
-		const struct ended_exec *e = &ended_execs[i % ENDED_EXEC_MAX];
-		ok = ok && buffer_printf(&line, "%s{\"id\":\"%s\",\"code\":%d}", i > first ? "," : "", e->id, e->code);
-	}
-	ok = ok && buffer_append(&line, "]}\n", 3);
-	c->role = ROLE_CONTROL;
-	if (ok) client_queue(c, buffer_bytes(&line), line.length);
-	buffer_free(&line);
-	if (exit_line.length > 0) client_queue(c, buffer_bytes(&exit_line), exit_line.length);
-	if (!ok) client_close(c);
-	else if (c->channel.fd >= 0) client_flush(c);
-}
-
-static void on_hello_exec(struct client *c, const struct frame *f)
-{
-	struct exec_request request = {.path = ""};
-	c->role = ROLE_EXEC;
-	const char *refusal = NULL;
-	unsigned slot = 1;
-	while (slot < TASK_MAX && tasks[slot]) slot++;
-	if (!exec_request_parse(f->body, f->length, &request)) refusal = "shim: malformed exec request";
-	else if (init.phase != TASK_RUNNING) refusal = "shim: the container is not running";
-	else if (slot == TASK_MAX) refusal = "shim: too many execs";
-	else if (task_by_id((uint8_t *)request.id, strlen(request.id))) refusal = "shim: an exec of this id is running";
-	struct task *t = refusal ? NULL : malloc(sizeof *t);
-	if (!t) {
-		if (!refusal) refusal = strerror(ENOMEM);
-		if (request.path[0]) unlink(request.path);
-		exec_refuse(c, refusal, strlen(refusal), -1);
-		return;
-	}
-	task_reset(t, slot);
-	t->phase = TASK_STARTING;
-	t->tty = request.tty;
-	t->stdin_mode = request.stdin_open ? STDIN_ONCE : STDIN_NONE;
-	t->size = (struct winsize){.ws_row = request.rows, .ws_col = request.columns};
-	snprintf(t->id, sizeof t->id, "%s", request.id);
-	snprintf(t->process_path, sizeof t->process_path, "%s", request.path);
-	tasks[slot] = t;
-	c->task = t;
-	c->mask = request.stdin_open ? request.mask : request.mask & MASK_OUTPUT;
-	t->client = c;
-	if (task_launch(t)) return;
-	char message[160];
-	int n = snprintf(message, sizeof message, "shim: cannot start the runtime: %s", strerror(errno));
-	task_failed(t, message, (size_t)n, -1);
-}
-
-/* Hello comes first and once; which frames may follow depends on what the connection is. */
-static void client_frame(struct client *c, const struct frame *f)
-{
-	bool hello = f->type >= FRAME_HELLO_ATTACH;
-	bool streaming = c->role == ROLE_ATTACH || c->role == ROLE_EXEC;
-	if (hello != (c->role == ROLE_NEW) || (f->type <= FRAME_STDIN_EOF && !streaming)) {
-		client_close(c);
-		return;
-	}
-	switch (f->type) {
-	case FRAME_STDIN: client_stdin(c, f->body, f->length); break;
-	case FRAME_STDIN_EOF: client_stdin_eof(c); break;
-	case FRAME_RESIZE: on_resize(f); break;
-	case FRAME_SIGNAL: on_signal_frame(f); break;
-	case FRAME_HELLO_ATTACH: on_hello_attach(c, f->body[0]); break;
-	case FRAME_HELLO_CONTROL: on_hello_control(c); break;
-	case FRAME_HELLO_EXEC: on_hello_exec(c, f); break;
-	}
-}
-
-/* Read only while the task's stdin is empty, and one piece at a time: so stdin never holds more than READ_BYTES. */
-static void client_read(struct client *c)
-{
-	if (!c->farewell && c->task && c->mask & MASK_STDIN && c->task->stdin_queue.length > 0) {
-		c->blocked = true;
-		client_watch(c);
-		return;
-	}
-	ssize_t n = recv(c->channel.fd, input_bytes, sizeof input_bytes, MSG_DONTWAIT);
-	if (n < 0 && (errno == EAGAIN || errno == EINTR)) return;
-	if (n <= 0) {
-		client_close(c);
-		return;
-	}
-	const uint8_t *rest = input_bytes;
-	size_t length = (size_t)n;
-	if (c->farewell) return;
-	while (c->channel.fd >= 0 && !c->ending && length > 0) {
-		struct frame f;
-		enum frame_status status = frame_next(&c->frames, &rest, &length, &f);
-		if (status == FRAME_MORE) break;
-		if (status == FRAME_BAD) client_close(c);
-		else client_frame(c, &f);
-	}
-}
-
-static void on_client(unsigned slot, uint32_t events)
-{
-	struct client *c = &clients[slot];
-	if (events & EPOLLOUT) client_flush(c);
-	if (c->channel.fd < 0) return;
-	bool reading = c->channel.events & EPOLLIN;
-	if (reading && events & (EPOLLIN | EPOLLHUP | EPOLLERR)) client_read(c);
-	/* ending and the peer left: nobody takes the rest; blocked: what it sent before it left still counts */
-	else if (c->ending && events & (EPOLLRDHUP | EPOLLHUP | EPOLLERR)) client_close(c);
-}
-
-static void on_listener(void)
-{
-	int fd;
-	while ((fd = accept4(listener.fd, NULL, NULL, SOCK_CLOEXEC | SOCK_NONBLOCK)) >= 0)
-		if (!client_add(fd, ROLE_NEW)) close(fd);
-}
+#include "requests.h"
 
 /* ---- the loop --------------------------------------------------------------------------------------------------- */
 
@@ -1400,8 +760,13 @@ static void on_event(uint64_t tag, uint32_t events)
 		task_read_output(t, stream);
 }
 
+static void sooner(int *sleep_ms, int limit_ms)
+{
+	if (*sleep_ms < 0 || *sleep_ms > limit_ms) *sleep_ms = limit_ms;
+}
+
 /* A reader that takes nothing must not hold up the others for ever. Alone it may: so does a terminal. */
-static void drop_stalled_clients(struct task *t)
+static void drop_stalled_clients(struct task *t, int *sleep_ms)
 {
 	unsigned readers = 0;
 	for (unsigned i = 0; i < client_top; i++) readers += client_takes_output(&clients[i], t);
@@ -1412,6 +777,7 @@ static void drop_stalled_clients(struct task *t)
 		client_close(c);
 		readers--;
 	}
+	if (readers > 1) sooner(sleep_ms, STALL_CHECK_MS);
 }
 
 static bool task_drained(const struct task *t)
@@ -1428,38 +794,6 @@ static bool task_over(struct task *t)
 	return task_drained(t) || now_ms() - t->exited_ms > DRAIN_MS;
 }
 
-/* What is due by time or by state. Returns how long the loop may sleep. */
-static int housekeeping(void)
-{
-	bool tick = false;
-	unsigned execs = 0;
-	for (unsigned i = 0; i < TASK_MAX; i++) {
-		struct task *t = tasks[i];
-		if (!t || t->phase == TASK_FREE) continue;
-		if (t->paused) drop_stalled_clients(t);
-		if (t != &init && task_over(t)) exec_finish(t);
-		else if (t->paused || t->phase == TASK_EXITED) tick = true;
-		if (i > 0 && tasks[i]) execs++;
-	}
-	if (init.phase == TASK_EXITED && task_over(&init)) {
-		/* execs die with init's pid namespace; give their own ends a chance to be told first */
-		if (execs == 0 || now_ms() - init.exited_ms > DRAIN_MS) init_finish();
-	}
-	if (oom.recheck_until_ms > now_ms() && oom_channel.fd >= 0) {
-		oom_check();
-		tick = true;
-	}
-	log_flush();
-	log_report_dropped(false);
-	if (logger.dropped != logger.dropped_reported) tick = true;
-	if (stage == STAGE_DELETING) {
-		if (delete_pid < 0) release_done(-1);
-		else if (now_ms() - delete_started_ms > DELETE_MS) kill(delete_pid, SIGKILL);
-		if (!tick) return 1000;
-	}
-	return tick ? TICK_MS : -1;
-}
-
 /* Over when nobody is left who reads. Attached users take their time to read all; a control connection may not. */
 static bool lingering(void)
 {
@@ -1473,98 +807,52 @@ static bool lingering(void)
 	return false;
 }
 
+/* What is due by time or by state. Returns how long the loop may sleep. */
+static int housekeeping(void)
+{
+	int sleep_ms = -1;
+	unsigned execs = 0;
+	for (unsigned i = 0; i < TASK_MAX; i++) {
+		struct task *t = tasks[i];
+		if (!t || t->phase == TASK_FREE) continue;
+		if (t->paused) drop_stalled_clients(t, &sleep_ms);
+		if (t->phase == TASK_EXITED) sooner(&sleep_ms, TICK_MS);
+		if (t == &init) continue;
+		if (task_over(t)) exec_finish(t);
+		else execs++;
+	}
+	if (init.phase == TASK_EXITED && task_over(&init)) {
+		/* execs die with init's pid namespace; give their own ends a chance to be told first */
+		if (execs == 0 || now_ms() - init.exited_ms > DRAIN_MS) init_finish();
+	}
+	if (oom.recheck_until_ms > now_ms() && oom_channel.fd >= 0) {
+		oom_check();
+		sooner(&sleep_ms, TICK_MS);
+	}
+	log_flush();
+	log_report_dropped(false);
+	if (logger.dropped != logger.dropped_reported) sooner(&sleep_ms, DROP_REPORT_MS);
+	if (stage == STAGE_DELETING) {
+		if (delete_pid < 0) release_done(-1);
+		else if (now_ms() - delete_started_ms > DELETE_MS) kill(delete_pid, SIGKILL);
+		sooner(&sleep_ms, 1000);
+	}
+	if (stage == STAGE_LINGERING) sooner(&sleep_ms, lingering() ? LINGER_CHECK_MS : 0);
+	return sleep_ms;
+}
+
 static void run_loop(void)
 {
 	struct epoll_event events[64];
 	while (lingering()) {
-		int sleep_ms = housekeeping();
-		if (stage == STAGE_LINGERING && (sleep_ms < 0 || sleep_ms > 100)) sleep_ms = lingering() ? 100 : 0;
-		int count = epoll_wait(epoll_fd, events, 64, sleep_ms);
+		int count = epoll_wait(epoll_fd, events, 64, housekeeping());
 		for (int i = 0; i < count; i++) on_event(events[i].data.u64, events[i].events);
 	}
 }
 
 /* ---- the beginning ---------------------------------------------------------------------------------------------- */
 
-static int attach_fds[ATTACH_MAX], attach_masks[ATTACH_MAX], attach_count;
-
-static bool parse_attach(const char *value)
-{
-	char *end;
-	long fd = strtol(value, &end, 10);
-	if (*end != ':' || fd < 4 || fd > 65535 || attach_count == ATTACH_MAX) return false;
-	long mask = strtol(end + 1, &end, 10);
-	if (*end || mask < 1 || mask > 7) return false;
-	attach_fds[attach_count] = (int)fd;
-	attach_masks[attach_count++] = (int)mask;
-	return true;
-}
-
-static bool parse_stdin_mode(const char *value)
-{
-	static const char *names[] = {"none", "open", "once"};
-	for (int i = 0; i < 3; i++)
-		if (strcmp(value, names[i]) == 0) {
-			init.stdin_mode = (enum stdin_mode)i;
-			return true;
-		}
-	return false;
-}
-
-static bool parse_number(const char *value, long long low, long long high, long long *out)
-{
-	char *end;
-	errno = 0;
-	*out = strtoll(value, &end, 10);
-	return errno == 0 && end != value && !*end && *out >= low && *out <= high;
-}
-
-/* True when the option is known and its value good. */
-static bool parse_option(const char *name, const char *value)
-{
-	long long number;
-#define IS(text) (strcmp(name, text) == 0)
-#define NUMBER(low, high) parse_number(value, low, high, &number)
-	if (IS("--id")) return config.id = value, name_valid(value, strlen(value));
-	if (IS("--run")) return NUMBER(0, 1LL << 31) && (config.run = (long)number, true);
-	if (IS("--state")) return config.state = value, value[0] == '/' && strlen(value) < PATH_MAX - 64;
-	if (IS("--bundle")) return config.bundle = value, value[0] == '/';
-	if (IS("--runtime")) return config.runtime = value, value[0] != 0;
-	if (IS("--runtime-root")) return config.runtime_root = value, value[0] == '/';
-	if (IS("--runtime-option"))
-		return config.option_count < RUNTIME_OPTION_MAX && (config.options[config.option_count++] = value, true);
-	if (IS("--cgroup")) return config.cgroup = value, value[0] == '/';
-	if (IS("--log")) return config.log_path = value, value[0] == '/' && strlen(value) < PATH_MAX;
-	if (IS("--log-max-size")) return NUMBER(0, 1LL << 62) && (config.log_max_size = number, true);
-	if (IS("--log-max-files")) return NUMBER(1, 10000) && (config.log_max_files = (int)number, true);
-	if (IS("--log-attributes")) return config.log_attributes = strcmp(value, "{}") ? value : "", true;
-	if (IS("--rows")) return NUMBER(0, 65535) && (init.size.ws_row = (unsigned short)number, true);
-	if (IS("--columns")) return NUMBER(0, 65535) && (init.size.ws_col = (unsigned short)number, true);
-	if (IS("--stdin")) return parse_stdin_mode(value);
-	if (IS("--attach")) return parse_attach(value);
-	if (IS("--stall-ms")) return NUMBER(1, 1 << 30) && (config.stall_ms = (int)number, true);
-#undef IS
-#undef NUMBER
-	return false;
-}
-
-/* Returns the argument that is wrong, NULL when all are good. */
-static const char *parse_arguments(int count, char **values)
-{
-	for (int i = 1; i < count; i++) {
-		if (strcmp(values[i], "--tty") == 0) {
-			init.tty = true;
-			continue;
-		}
-		if (i + 1 == count || !parse_option(values[i], values[i + 1])) return values[i];
-		i++;
-	}
-	if (!config.id) return "--id";
-	if (!config.state) return "--state";
-	if (!config.bundle) return "--bundle";
-	if (!config.runtime) return "--runtime";
-	return NULL;
-}
+#include "options.h"
 
 static void close_range_of(unsigned first, unsigned last)
 {
