@@ -7,7 +7,7 @@ import type { Duplex } from 'node:stream';
 
 import { WebSocketServer, type WebSocket } from 'ws';
 
-import { DEFAULT_DETACH_KEYS, DetachScanner } from './detach-keys.ts';
+import { DetachScanner } from './detach-keys.ts';
 import { formatLogBatch } from './log-stream.ts';
 import { param, type Exchange, type HijackedConnection } from './route.ts';
 import { EngineError } from '../core/engine-error.ts';
@@ -49,8 +49,7 @@ export async function attachWebSocket(exchange: Exchange, connection: HijackedCo
     }
     const stream = await attached.stream;
     if (stream === null) return;
-    const scanner =
-      attached.tty && streams.stdin ? new DetachScanner(attached.detachKeys ?? DEFAULT_DETACH_KEYS) : null;
+    const scanner = attached.detachKeys === null ? null : new DetachScanner(attached.detachKeys);
     deliver = (data) => writeInput(ws, stream, data, streams.stdin, scanner);
     input.splice(0).forEach(deliver);
     signal.addEventListener('abort', () => stream.destroy(), { once: true });

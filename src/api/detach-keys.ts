@@ -2,22 +2,6 @@
  * The key sequence that leaves an attach without ending what runs. Bytes that might begin it are held back until it is
  * sure that they do not. Source: moby pkg/term proxy.go (EscapeProxy), moby/term ascii.go (v28).
  */
-import { EngineError } from '../core/engine-error.ts';
-
-export const DEFAULT_DETACH_KEYS: Buffer = Buffer.from([16, 17]); // ctrl-p, ctrl-q
-
-/** "ctrl-a,b" → bytes. @throws PARAMETER_INVALID "Unknown character: 'x'" */
-export function parseDetachKeys(text: string): Buffer {
-  return Buffer.from(
-    text.split(',').map((key) => {
-      if (key.length === 1) return key.charCodeAt(0);
-      const control = /^ctrl-([a-z@[\\\]^_])$/.exec(key.toLowerCase())?.[1];
-      if (control === undefined) throw new EngineError('PARAMETER_INVALID', `Unknown character: '${key}'`);
-      return control.toUpperCase().charCodeAt(0) & 0x1f;
-    }),
-  );
-}
-
 export class DetachScanner {
   readonly #keys: Buffer;
   #matched = 0;

@@ -229,7 +229,9 @@ test('POST /containers/{name}/attach: 101 and 200, both ways, each end by itself
 test('POST /containers/{name}/attach: answers at once and connects when the container starts', async () => {
   const started = Promise.withResolvers<Duplex | null>();
   await using api = await openTestApi({
-    containers: { attach: async () => ({ tty: true, past: null, stream: started.promise, detachKeys: null }) },
+    containers: {
+      attach: async () => ({ tty: true, past: null, stream: started.promise, detachKeys: Buffer.from([16, 17]) }),
+    },
   });
   const socket = await api.raw(
     'POST /v1.41/containers/x/attach?stream=1&stdin=1&stdout=1 HTTP/1.1\r\nHost: x\r\nConnection: Upgrade\r\nUpgrade: tcp\r\n\r\n',

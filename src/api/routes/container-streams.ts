@@ -1,7 +1,6 @@
 /** What a container writes and reads: attach, logs, stats. Source: moby api/server/router/container (v28). */
 import { EngineError, messageOf } from '../../core/engine-error.ts';
 import { attachWebSocket } from '../attach-websocket.ts';
-import { DEFAULT_DETACH_KEYS } from '../detach-keys.ts';
 import { writeHead } from '../hijack.ts';
 import { statusOf } from '../http-error.ts';
 import { formatLogBatch, frame, type LogFormat } from '../log-stream.ts';
@@ -78,8 +77,7 @@ async function serveAttachment(
       for await (const batch of attached.past) await client.write(formatLogBatch(batch, format));
     const stream = attached.stream === null ? null : await attached.stream;
     if (stream === null) return;
-    const detachKeys = attached.tty && streams.stdin ? (attached.detachKeys ?? DEFAULT_DETACH_KEYS) : null;
-    const end = await splice(client, stream, { stdin: streams.stdin, detachKeys });
+    const end = await splice(client, stream, { stdin: streams.stdin, detachKeys: attached.detachKeys });
     if (end === 'detached') publishDetach(parts, params['name']!);
   } catch (error) {
     parts.logger.warn({ error, container: params['name'] }, 'attach failed');

@@ -1,7 +1,6 @@
 /** Further processes in a container. Source: moby api/server/router/container/exec.go (v28). */
 import { EngineError, messageOf, type ErrorCode } from '../../core/engine-error.ts';
 import { readJsonBody } from '../body.ts';
-import { DEFAULT_DETACH_KEYS } from '../detach-keys.ts';
 import { readHijackJson, writeHead } from '../hijack.ts';
 import { frame } from '../log-stream.ts';
 import { sendReply } from '../reply.ts';
@@ -88,8 +87,21 @@ async function startExec(exchange: Exchange, connection: HijackedConnection): Pr
     const line = Buffer.from(`${messageOf(failure)}\r\n`);
     await client.write(asked.Tty ? line : frame('stdout', line));
   } else if (started?.stream) {
-    const detachKeys = started.tty && exec.config.attachStdin ? (started.detachKeys ?? DEFAULT_DETACH_KEYS) : null;
-    await splice(client, started.stream, { stdin: exec.config.attachStdin, detachKeys });
+    const end = await splice(client, started.stream, {
+      stdin: exec.config.attachStdin,
+      detachKeys: started.detachKeys,
+    });
+    if (end === 'detached') publishDetach(parts, exec);
   }
   client.finish();
+}
+
+function publishDetach(parts: Exchange['parts'], exec: { readonly id: string; readonly containerId: string }): void {
+  try {
+    const { id, name, spec } = parts.containers.resolve(exec.containerId);
+    const attributes = { ...spec.process.labels, execID: exec.id, image: spec.process.image, name };
+    parts.events.publish({ type: 'container', action: 'exec_detach', actor: { id, attributes } });
+  } catch {
+    // It was removed in the meantime: nothing to say about it any more.
+  }
 }

@@ -1,4 +1,5 @@
 /** Bodies of /exec. Source: moby api/types/container/exec.go, daemon/server/backend ExecInspect (v28). */
+import { parseDetachKeys } from '../../container/detach-keys.ts';
 import type { Containers } from '../../container/port.ts';
 import { EngineError } from '../../core/engine-error.ts';
 import { flag, integer, list, optional, pair, struct, text, textOrTexts, type Decoded } from './decode.ts';
@@ -60,7 +61,7 @@ export function formatExecInspect({ exec, process }: ReturnType<Containers['exec
     OpenStdout: config.attachStdout,
     CanRemove: state.at === 'exited',
     ContainerID: exec.containerId,
-    DetachKeys: Buffer.from(config.detachKeys).toString('base64'),
+    DetachKeys: config.detachKeys === '' ? '' : parseDetachKeys(config.detachKeys).toString('base64'),
     Pid: state.at === 'created' ? 0 : state.pid,
   };
 }
