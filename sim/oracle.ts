@@ -40,6 +40,8 @@ export class Oracle {
   readonly #last = new Map<string, string>();
   readonly #up = new Map<string, boolean>();
   readonly #destroyed = new Set<string>();
+  /** The restart that waits: how long it must, and since when. */
+  readonly #delays = new Map<string, { readonly ms: number; readonly sinceMs: number | null }>();
   /** The daemon is reading what is: starts by the boot rules are right now. */
   booting = false;
 
@@ -71,11 +73,25 @@ export class Oracle {
   #checkBegin(before: Container, after: Container): void {
     const wanted = this.wanted.get(after.id);
     const { state } = before;
+    this.#checkDelay(before, after);
     if (wanted?.is === 'up') return;
     if (this.booting && wanted?.is === 'down' && state.at === 'exited' && bootStarts(before, state.exit)) {
       return this.want(after.id, 'up', after.run);
     }
     this.#violate('stop wins', `run ${after.run} begins from ${state.at}, but it is wanted ${wanted?.is}`);
+  }
+
+  /** A restart by the policy comes when its delay is over; one that somebody asked for begins to count anew. */
+  #checkDelay(before: Container, after: Container): void {
+    if (before.state.at !== 'restarting' || after.state.at !== 'starting' || !after.state.byPolicy) {
+      this.#delays.delete(after.id);
+      return;
+    }
+    const delay = this.#delays.get(after.id);
+    if (delay === undefined || delay.sinceMs === null) return;
+    const waitedMs = this.#kernel.timeline.nowMs() - delay.sinceMs;
+    if (waitedMs < delay.ms || waitedMs > delay.ms + 1)
+      this.#violate('backoff', `waited ${waitedMs} ms and not ${delay.ms}`);
   }
 
   #checkEnd(before: Container, after: Container, exit: ExitStatus): void {
@@ -101,7 +117,9 @@ export class Oracle {
       if (after.restartCount !== before.restartCount + 1)
         this.#violate('policy', `restart count ${after.restartCount}`);
       const runMs = started ? Number((parseTime(exit.finishedAt) - parseTime(exit.startedAt)) / 1_000_000n) : 0;
-      const expectedMs = runMs >= 10_000 || before.lastDelayMs === 0 ? 100 : Math.min(60_000, 2 * before.lastDelayMs);
+      const lastMs = this.#delays.get(id)?.ms ?? 0;
+      const expectedMs = runMs >= 10_000 || lastMs === 0 ? 100 : Math.min(60_000, 2 * lastMs);
+      this.#delays.set(id, { ms: expectedMs, sinceMs: this.#kernel.timeline.nowMs() });
       if (after.lastDelayMs !== expectedMs)
         this.#violate('backoff', `waits ${after.lastDelayMs} ms and not ${expectedMs}`);
     }
@@ -159,6 +177,7 @@ export class Oracle {
     this.#up.clear();
     this.#last.clear();
     if (power) this.#dies.clear();
+    for (const [id, { ms }] of this.#delays) this.#delays.set(id, { ms, sinceMs: null });
   }
 
   onStart(id: string, run: number): void {
@@ -174,6 +193,7 @@ export class Oracle {
       const record = records.get(id);
       if (record === undefined) continue;
       const is = wantedBy(record);
+      if (power) this.#delays.set(id, { ms: record.lastDelayMs, sinceMs: null });
       if (is === wanted.is) continue;
       // A start may be lost when the power goes; a stop or a removal may not.
       if (wanted.firm && (wanted.is !== 'up' || !power))

@@ -34,8 +34,16 @@ export class SimRuntime implements Runtime {
   readonly #checks: RuntimeChecks;
   /** Starts that a shim carries out, whether or not the daemon lives: recover() waits for them. */
   readonly #inFlight: Map<string, Promise<void>>;
+  readonly #hidesExecs: boolean;
 
-  constructor(kernel: Kernel, alive: Alive, checks: RuntimeChecks, inFlight: Map<string, Promise<void>>) {
+  constructor(
+    kernel: Kernel,
+    alive: Alive,
+    checks: RuntimeChecks,
+    inFlight: Map<string, Promise<void>>,
+    hidesExecs: boolean,
+  ) {
+    this.#hidesExecs = hidesExecs;
     this.#kernel = kernel;
     this.#alive = alive;
     this.#checks = checks;
@@ -81,7 +89,13 @@ export class SimRuntime implements Runtime {
     if (process.exit !== null && process.shim) return { at: 'exited', exit: process.exit };
     if (!process.shim) return { at: 'lost', because: 'shim-died', pid: process.pid };
     const execs = [...this.#kernel.execs].filter((exec) => exec.id === id).map(({ execId }) => ({ execId, pid: 7 }));
-    return { at: 'running', pid: process.pid, paused: process.frozen, oomKilled: process.oomKilled, execs };
+    return {
+      at: 'running',
+      pid: process.pid,
+      paused: process.frozen,
+      oomKilled: process.oomKilled,
+      execs: this.#hidesExecs ? [] : execs,
+    };
   }
 
   async signal(id: string, signal: number): Promise<boolean> {

@@ -27,6 +27,8 @@ export interface Plant {
   readonly transition?: (container: Container, event: Event, nowNs: bigint) => Step;
   /** Writes that never reach the disk. */
   readonly dropsWrite?: (record: Container) => boolean;
+  /** recover() does not tell of execs. */
+  readonly hidesExecs?: boolean;
 }
 
 export interface WorldResult {
@@ -170,6 +172,7 @@ export class World {
         },
       },
       this.#inFlight,
+      this.#plant?.hidesExecs === true,
     );
     const plant = this.#plant;
     const collection = this.#disk.collection(alive, (_key, before, after) => {

@@ -16,7 +16,7 @@ import {
 import { onEnded } from './exit.ts';
 import { initialHealth, probeTimer } from './health.ts';
 import { decideRestart } from './restart-policy.ts';
-import { START_MS, policyText, secondsText } from './state.ts';
+import { SIGKILL, START_MS, policyText, secondsText } from './state.ts';
 import { beginStop } from './stop.ts';
 import * as words from './words.ts';
 
@@ -82,6 +82,15 @@ export function onProcessStarted(container: Container, event: Of<Fact, 'process-
         ? running
         : { ...running, state: { ...live, at: 'stopping', paused: false, phase: 'signalled', by: next.by } };
     return prepend(effects, onEnded(ending, early.exit, nowNs));
+  }
+  if (next?.by === 'kill' && next.signal !== SIGKILL) {
+    // `docker kill` with the stop signal only sends it: no timeout, no SIGKILL.
+    const { signal } = next;
+    const kill: Effect[] = [
+      { kind: 'signal-process', run: container.run, pid: event.pid, signal, request: null },
+      publish('kill', { signal: String(signal) }),
+    ];
+    return prepend([...effects, ...kill], step(running, ...probeTimer(running, nowNs)));
   }
   if (next !== undefined) return prepend(effects, beginStop(running, next, nowNs));
   return prepend(effects, step(running, ...probeTimer(running, nowNs)));

@@ -41,7 +41,7 @@ export class Probe {
   readonly #execs: Execs;
   readonly #owner: ProbeOwner;
   #running: Running | null = null;
-  /** Due while a cancelled one was still going. */
+  /** Due while one that was given up was still going. */
   #next: { readonly run: number; readonly timeoutMs: number } | null = null;
 
   constructor(context: Context, execs: Execs, owner: ProbeOwner) {
@@ -52,14 +52,15 @@ export class Probe {
 
   start(run: number, timeoutMs: number): void {
     if (this.#running !== null) {
-      if (this.#running.cancelled) this.#next = { run, timeoutMs };
+      this.#next = { run, timeoutMs };
       return;
     }
     const running: Running = { cancelled: false, execId: null };
     this.#running = running;
-    void this.#probe(running, timeoutMs).then((result) => {
-      this.#running = null;
+    void this.#probe(running, timeoutMs).then(async (result) => {
       if (!running.cancelled) this.#owner.send({ kind: 'probe-ended', run, result });
+      if (running.execId !== null) await this.#execs.ended(running.execId); // However long it takes to die.
+      this.#running = null;
       const next = this.#next;
       this.#next = null;
       if (next !== null) this.start(next.run, next.timeoutMs);
