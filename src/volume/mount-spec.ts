@@ -212,9 +212,8 @@ function checkTarget(type: string, target: string): void {
 }
 
 function destinationError(path: string): string | null {
-  const slashed = path.replaceAll('\\', '/');
-  if (cleanPath(slashed) === '/') return "invalid specification: destination can't be '/'";
-  return slashed.startsWith('/') ? null : `invalid mount path: '${path}' mount path must be absolute`;
+  if (cleanPath(path) === '/') return "invalid specification: destination can't be '/'";
+  return path.startsWith('/') ? null : `invalid mount path: '${path}' mount path must be absolute`;
 }
 
 /** Go's filepath.IsLocal: stays below where it starts. */
