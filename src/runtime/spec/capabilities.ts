@@ -82,7 +82,11 @@ export function decideCapabilities(options: {
   return CAPABILITIES.filter((capability) => wanted.has(capability));
 }
 
-/** The OCI object: nothing is inheritable or ambient (CVE-2022-24769). */
-export function ociCapabilities(capabilities: readonly string[]): object {
-  return { bounding: capabilities, effective: capabilities, permitted: capabilities };
+/**
+ * The OCI object: nothing is inheritable or ambient (CVE-2022-24769), and who is not root holds none, as after an execve.
+ */
+export function ociCapabilities(capabilities: readonly string[], uid: number): object {
+  return uid === 0
+    ? { bounding: capabilities, effective: capabilities, permitted: capabilities }
+    : { bounding: capabilities };
 }

@@ -30,6 +30,8 @@ export interface OciInput {
   readonly hostDevices: readonly DeviceNode[];
   /** "device:major:minor" of the paths that block I/O limits name. */
   readonly blockDevices: ReadonlyMap<string, DeviceNumber>;
+  /** /proc/self/mountinfo, for the check that shared and slave binds need; only read when there is one. */
+  readonly mountinfo?: string;
   readonly host: HostFacts;
   readonly daemon: DaemonDefaults;
 }

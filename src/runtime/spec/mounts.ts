@@ -3,6 +3,7 @@ import { posix } from 'node:path';
 
 import { EngineError } from '../../core/engine-error.ts';
 import type { OciInput, SpecMount } from './input.ts';
+import { checkPropagation } from './propagation.ts';
 import { mergeTmpfsOptions } from './tmpfs-options.ts';
 
 export interface OciMount {
@@ -45,17 +46,13 @@ export function decideMounts(
 ): { readonly mounts: OciMount[]; readonly rootfsPropagation: string } {
   const { host } = input.spec;
   const own = ownMounts(input);
+  checkPropagation(own, input.mountinfo);
   const destinations = new Set(own.map((mount) => mount.destination));
-  const isSharedShm = input.shmPath !== null || host.ipcMode === 'host';
   const mounts = DEFAULT_MOUNTS.filter((mount) => {
     if (destinations.has(mount.destination)) return false;
     if (destinations.has('/dev') && mount.destination.startsWith('/dev/')) return false;
-    return mount.destination !== '/dev/shm' || (host.ipcMode !== 'none' && !isSharedShm);
+    return mount.destination !== '/dev/shm' || host.ipcMode !== 'none';
   }).map((mount) => adapt(mount, host, options.writableCgroups));
-  if (isSharedShm && !destinations.has('/dev/shm')) {
-    const source = host.ipcMode === 'host' ? '/dev/shm' : (input.shmPath ?? '');
-    mounts.push({ destination: '/dev/shm', type: 'bind', source, options: ['rbind', 'rprivate'] });
-  }
   for (const mount of own) mounts.push(mount.type === 'tmpfs' ? tmpfs(mount) : bind(mount, input));
   if (options.init) mounts.push(initMount(input));
   return { mounts, rootfsPropagation: rootfsPropagation(own) };
@@ -70,6 +67,17 @@ function ownMounts(input: OciInput): SpecMount[] {
     if (taken.has(destination)) continue;
     const options = data === '' ? [] : data.split(',');
     given.push({ type: 'tmpfs', source: 'tmpfs', destination, readWrite: true, propagation: '', options });
+  }
+  const shmPath = input.spec.host.ipcMode === 'host' ? '/dev/shm' : input.shmPath;
+  if (shmPath !== null && !given.some((mount) => mount.destination === '/dev/shm')) {
+    given.push({
+      type: 'bind',
+      source: shmPath,
+      destination: '/dev/shm',
+      readWrite: true,
+      propagation: '',
+      options: [],
+    });
   }
   const depth = (mount: SpecMount): number => mount.destination.split('/').filter((part) => part !== '').length;
   return given.toSorted((a, b) => depth(a) - depth(b));

@@ -1,7 +1,6 @@
 /** The OCI process object: of a container's first process, and of an exec. Source: moby daemon/exec_linux.go, container/env.go (v28). */
-import type { ProcessSpec } from '../../core/container-spec.ts';
+import type { ContainerSpec, ProcessSpec } from '../../core/container-spec.ts';
 import { decideCapabilities, ociCapabilities } from './capabilities.ts';
-import type { ContainerSpec } from '../../core/container-spec.ts';
 import type { DaemonDefaults, HostFacts, ResolvedUser } from './input.ts';
 import { decideRlimits, type OciRlimit } from './rlimits.ts';
 import { parseSecurityOptions } from './security-options.ts';
@@ -76,7 +75,7 @@ export function buildProcess(
     args: options.args,
     env: effectiveEnv(process, options.linkEnv, context.user.home),
     cwd: process.workingDir === '' ? '/' : process.workingDir,
-    capabilities: ociCapabilities(capabilitiesOf(context, host.privileged)),
+    capabilities: ociCapabilities(capabilitiesOf(context, host.privileged), context.user.uid),
     ...(rlimits.length === 0 ? {} : { rlimits }),
     ...confinement(context, host.privileged),
     oomScoreAdj: host.oomScoreAdj,
@@ -110,7 +109,7 @@ export function buildExecProcess(
     args: exec.args,
     env: replaceEnv(containerEnv, exec.env ?? []),
     cwd: exec.workingDir || process.workingDir || '/',
-    capabilities: ociCapabilities(capabilitiesOf(context, privileged)),
+    capabilities: ociCapabilities(capabilitiesOf(context, privileged), context.user.uid),
     ...(rlimits.length === 0 ? {} : { rlimits }),
     ...confinement(context, privileged),
     // runc takes that of the container's process; crun leaves the shim's where nothing is said.
