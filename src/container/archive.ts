@@ -2,12 +2,15 @@
 import { posix } from 'node:path';
 
 import { EngineError } from '../core/engine-error.ts';
+import { newId } from '../core/id.ts';
 import type { PathStat } from '../image/port.ts';
-import type { Container } from '../lifecycle/container.ts';
+import type { Container, MountPoint } from '../lifecycle/container.ts';
+import { accountOf } from './account.ts';
 import { refuseDead } from './commit.ts';
-import { containerDirectory } from './details.ts';
 import { locateOnHost, type HostPath, type PathMount } from './container-path.ts';
+import { containerDirectory } from './details.ts';
 import { publishEvent } from './events.ts';
+import { heldStream } from './held-stream.ts';
 import type { Parts } from './parts.ts';
 import type { Containers } from './port.ts';
 import { rebaseTar } from './rebase-tar.ts';
@@ -26,28 +29,27 @@ export async function exportTree(parts: Parts, ref: string): Promise<AsyncIterab
   refuseDead(container, 'export');
   const rootfs = await openRootfs(parts, container);
   publishEvent(parts, container, 'export');
-  return thenRelease(parts.treeArchive.export(rootfs.path), rootfs);
+  return heldStream(parts.treeArchive.export(rootfs.path), rootfs);
 }
 
 export async function archiveStat(parts: Parts, ref: string, path: string): Promise<PathStat> {
-  const container = parts.resolver.resolve(ref);
-  await using rootfs = await openRootfs(parts, container);
-  const found = await locate(parts, container, rootfs.path, path);
-  return named(await inWords(ref, path, () => parts.treeArchive.stat(found.root, found.path)), path, found);
+  await using files = await openFiles(parts, ref, path);
+  return files.named(await files.inWords(() => parts.treeArchive.stat(files.found.root, files.found.path)));
 }
 
 export async function archiveRead(parts: Parts, ref: string, path: string): ReturnType<Containers['archiveRead']> {
-  const container = parts.resolver.resolve(ref);
-  await using stack = new AsyncDisposableStack();
-  const rootfs = stack.use(await openRootfs(parts, container));
-  const found = await locate(parts, container, rootfs.path, path);
-  const { stat, tar } = await inWords(ref, path, () => parts.treeArchive.read(found.root, found.path));
-  const own = posix.basename(found.path);
-  const wanted = posix.basename(path);
-  const isRenamed = found.mount !== null && own !== wanted && isWholeMount(found);
-  publishEvent(parts, container, 'archive-path');
-  const kept = stack.move();
-  return { stat: named(stat, path, found), tar: thenRelease(isRenamed ? rebaseTar(tar, own, wanted) : tar, kept) };
+  const files = await openFiles(parts, ref, path);
+  try {
+    const { found } = files;
+    const { stat, tar } = await files.inWords(() => parts.treeArchive.read(found.root, found.path));
+    const named = await files.named(stat);
+    publishEvent(parts, files.container, 'archive-path');
+    const renamed = named.name === stat.name ? tar : rebaseTar(tar, stat.name, named.name);
+    return { stat: named, tar: heldStream(renamed, files) };
+  } catch (error) {
+    await files[Symbol.asyncDispose]();
+    throw error;
+  }
 }
 
 export async function archiveWrite(
@@ -57,12 +59,11 @@ export async function archiveWrite(
   tar: AsyncIterable<Uint8Array>,
   options: Parameters<Containers['archiveWrite']>[3],
 ): Promise<void> {
-  const container = parts.resolver.resolve(ref);
-  await using rootfs = await openRootfs(parts, container);
   // The directory itself, wherever its links lead.
-  const found = await locate(parts, container, rootfs.path, path.endsWith('/') ? path : `${path}/`);
-  const stat = await inWords(ref, path, () => parts.treeArchive.stat(found.root, found.path));
-  if ((stat.goMode & GO_MODE_DIRECTORY) === 0) {
+  await using files = await openFiles(parts, ref, path, { follow: true });
+  const { container, found } = files;
+  const stat = await files.inWords(() => parts.treeArchive.stat(found.root, found.path));
+  if (stat.goMode < GO_MODE_DIRECTORY) {
     throw new EngineError('CONTAINER_PATH_INVALID', 'extraction point is not a directory');
   }
   if (found.mount !== null && !found.mount.readWrite) {
@@ -71,49 +72,97 @@ export async function archiveWrite(
   if (found.mount === null && container.spec.host.readonlyRootfs) {
     throw new EngineError('CONTAINER_PATH_INVALID', 'container rootfs is marked read-only');
   }
-  await inWords(ref, path, () => parts.treeArchive.write(found.root, found.path, tar, options));
+  const owner = options.copyUidGid ? await ownerOf(parts, container, files.rootfs) : null;
+  const how = owner === null ? options : { ...options, owner };
+  await files.inWords(() => parts.treeArchive.write(found.root, found.path, tar, how));
   publishEvent(parts, container, 'extract-to-dir');
 }
 
-async function locate(parts: Parts, container: Container, rootfs: string, path: string): Promise<HostPath> {
-  const absolute = path.startsWith('/') ? path : `/${path}`;
-  const found = await locateOnHost(rootfs, pathMounts(parts, container), absolute);
-  // "dir/." and "dir/" mean the directory and not a link or file of that name: kept for whoever looks.
-  const ending = /\/\.?$/.exec(absolute)?.[0] ?? '';
-  const whole = isWholeMount(found) && found.path === '/' ? besideItself(found) : found;
-  return { ...whole, path: whole.path === '/' ? '/' : whole.path + ending };
+/** A path of a container, reachable on the host while this is open. */
+interface OpenFiles extends AsyncDisposable {
+  readonly container: Container;
+  readonly rootfs: string;
+  readonly found: HostPath;
+  /** The name and link target that the container sees, where a mount's root or inside shows others. */
+  named(stat: PathStat): Promise<PathStat>;
+  inWords<T>(run: () => Promise<T>): Promise<T>;
 }
 
-/** Volumes, binds, and the files that the engine keeps for the container. */
-function pathMounts(parts: Parts, container: Container): PathMount[] {
-  const mounts: PathMount[] = container.mounts.flatMap((mount) => {
-    if (mount.type === 'bind') return mount;
-    if (mount.type !== 'volume') return [];
-    const source = posix.join(mount.source, posix.resolve('/', mount.subpath));
-    return { destination: mount.destination, source, readWrite: mount.readWrite };
-  });
-  if (container.run > 0) {
+async function openFiles(parts: Parts, ref: string, asked: string, options = { follow: false }): Promise<OpenFiles> {
+  const container = parts.resolver.resolve(ref);
+  await using stack = new AsyncDisposableStack();
+  const rootfs = stack.use(await openRootfs(parts, container)).path;
+  const mounts = await takeMounts(parts, container, stack);
+  const absolute = asked.startsWith('/') ? asked : `/${asked}`;
+  const path = options.follow && !absolute.endsWith('/') ? `${absolute}/` : absolute;
+  const found = withEnding(besideItself(await locateOnHost(rootfs, mounts, path)), path);
+  const isRoot = found.mount !== null && found.containerPath === posix.resolve('/', found.mount.destination);
+  const kept = stack.move();
+  return {
+    container,
+    rootfs,
+    found,
+    named: async (stat) => ({
+      ...stat,
+      name: isRoot && stat.name !== '.' ? posix.basename(found.containerPath) : stat.name,
+      linkTarget: stat.linkTarget === '' ? '' : (await locateOnHost(rootfs, mounts, `${path}/`)).containerPath,
+    }),
+    inWords: (run) => inWords(ref, asked, run),
+    [Symbol.asyncDispose]: () => kept.disposeAsync(),
+  };
+}
+
+/** Volumes, binds, and the files that the engine keeps for the container. A tmpfs is the container's own. */
+async function takeMounts(parts: Parts, container: Container, stack: AsyncDisposableStack): Promise<PathMount[]> {
+  const mounts: PathMount[] = [];
+  for (const mount of container.mounts) {
+    if (mount.type === 'volume') mounts.push(await takeVolume(parts, mount, stack));
+    else if (mount.type === 'bind') mounts.push(mount);
+  }
+  if (container.run > 0 && !container.spec.process.networkDisabled) {
     const directory = containerDirectory(parts.settings.dataRoot, container.id);
     for (const file of ['hostname', 'hosts', 'resolv.conf']) {
       const destination = `/etc/${file}`;
-      const isShadowed = mounts.some((mount) => mount.destination === destination);
-      if (!isShadowed) mounts.push({ destination, source: posix.join(directory, file), readWrite: true });
+      if (mounts.some((mount) => mount.destination === destination)) continue;
+      mounts.push({ destination, source: posix.join(directory, file), readWrite: true });
     }
   }
   return mounts;
 }
 
-function isWholeMount(found: HostPath): boolean {
-  return found.mount !== null && posix.join(found.root, found.path) === posix.resolve(found.mount.source);
+/** One that is made with options is mounted only while somebody uses it. */
+async function takeVolume({ volumes }: Parts, mount: MountPoint, stack: AsyncDisposableStack): Promise<PathMount> {
+  const { name } = mount;
+  if (Object.keys(volumes.get(name).options).length > 0) {
+    const user = newId(); // not the container: its own use begins and ends with its run
+    await volumes.acquire(name, user, mount);
+    stack.defer(() => volumes.release(name, user));
+  }
+  return { ...mount, source: posix.join(mount.source, posix.resolve('/', mount.subpath)) };
 }
 
-/** The root of a volume as an entry of the directory that it is in, so that it has a name. */
+/** The root of a mount as an entry of the directory that it is in on the host, so that it has a name. */
 function besideItself(found: HostPath): HostPath {
+  if (found.mount === null || found.path !== '/') return found;
   return { ...found, root: posix.dirname(found.root), path: `/${posix.basename(found.root)}` };
 }
 
-function named(stat: PathStat, path: string, found: HostPath): PathStat {
-  return isWholeMount(found) ? { ...stat, name: posix.basename(path) } : stat;
+/** "dir/." and "dir/" mean the directory and not a link or file of that name: kept for whoever looks. */
+function withEnding(found: HostPath, path: string): HostPath {
+  const ending = /\/\.?$/.exec(path)?.[0] ?? '';
+  return found.path === '/' ? found : { ...found, path: found.path + ending };
+}
+
+/** Whose the files become where their owners shall be the container's; null: as the archive says. */
+async function ownerOf(
+  parts: Parts,
+  container: Container,
+  rootfs: string,
+): Promise<{ uid: number; gid: number } | null> {
+  const { user } = container.spec.process;
+  if (user === '') return null;
+  const { uid, gid } = await accountOf(parts, container, rootfs, user);
+  return { uid, gid };
 }
 
 async function inWords<T>(ref: string, path: string, run: () => Promise<T>): Promise<T> {
@@ -124,14 +173,5 @@ async function inWords<T>(ref: string, path: string, run: () => Promise<T>): Pro
       cause instanceof EngineError ? cause.code === 'CONTAINER_PATH_NOT_FOUND' : codeOf(cause) === 'ENOENT';
     if (!isMissing) throw cause;
     throw new EngineError('CONTAINER_PATH_NOT_FOUND', `Could not find the file ${path} in container ${ref}`, { cause });
-  }
-}
-
-/** Holds the rootfs until the last byte is read or the reader leaves. */
-async function* thenRelease(tar: AsyncIterable<Uint8Array>, held: AsyncDisposable): AsyncGenerator<Uint8Array> {
-  try {
-    yield* tar;
-  } finally {
-    await held[Symbol.asyncDispose]();
   }
 }

@@ -24,6 +24,8 @@ export interface HostPath {
   readonly path: string;
   /** null: the rootfs. */
   readonly mount: PathMount | null;
+  /** As the container sees it, free of links (but for the last component). */
+  readonly containerPath: string;
 }
 
 /** The last component is not followed when it is a link, unless the path ends in "/" or "/.". */
@@ -56,9 +58,10 @@ export async function locateOnHost(rootfs: string, mounts: readonly PathMount[],
 function place(rootfs: string, mounts: ReadonlyMap<string, PathMount>, path: string): HostPath {
   for (let at = path; at !== '/'; at = posix.dirname(at)) {
     const mount = mounts.get(at);
-    if (mount !== undefined) return { root: mount.source, path: path.slice(at.length) || '/', mount };
+    if (mount !== undefined)
+      return { root: mount.source, path: path.slice(at.length) || '/', mount, containerPath: path };
   }
-  return { root: rootfs, path, mount: null };
+  return { root: rootfs, path, mount: null, containerPath: path };
 }
 
 /** A single file that is mounted: the root must be a directory. */

@@ -47,12 +47,7 @@ export async function prepareVolumes(parts: Parts, container: Container): Promis
     if (!(await stat(source)).isDirectory()) {
       throw new EngineError('MOUNT_INVALID', `cannot mount volume over existing file, file exists ${source}`);
     }
-    await parts.volumes.acquire(name, container.id);
-    try {
-      await parts.volumes.copyUp(name, source);
-    } finally {
-      await parts.volumes.release(name, container.id);
-    }
+    await parts.volumes.copyUp(name, source);
   }
 }
 

@@ -31,8 +31,7 @@ test('rebaseTar: renames the first component, also of hard links and long names,
       next();
     });
   });
-  for await (const chunk of rebaseTar(Readable.from(source), '_data', 'new')) reader.write(chunk);
-  reader.end();
+  Readable.from(rebaseTar(Readable.from(source), '_data', 'new')).pipe(reader);
   await done;
   assert.deepEqual(seen, [
     ['new/', null, undefined, ''],

@@ -25,7 +25,7 @@ export async function acquireMount(
       await ensureBindSource(mount);
       return { mount, undo: async () => {} };
     case 'volume': {
-      const path = await parts.volumes.acquire(mount.name, container.id);
+      const path = await parts.volumes.acquire(mount.name, container.id, mount);
       const undo = async (): Promise<void> => parts.volumes.release(mount.name, container.id);
       return withSource(parts, mount, path, undo);
     }

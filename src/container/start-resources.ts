@@ -14,9 +14,9 @@ import type { ExecLaunch, Launch } from '../runtime/port.ts';
 import { buildOciSpec } from '../runtime/spec/build-oci-spec.ts';
 import type { ResolvedUser, SpecMount } from '../runtime/spec/input.ts';
 import { buildExecProcess } from '../runtime/spec/process.ts';
-import { resolveUser } from '../runtime/spec/resolve-user.ts';
 import { buildResources } from '../runtime/spec/resources.ts';
 import type { ExecConfig, Resources } from '../supervisor/port.ts';
+import { accountOf } from './account.ts';
 import { acquireAll, releaseAll, type Undo } from './acquire-all.ts';
 import { containerDirectory } from './details.ts';
 import { eventAttributes } from './events.ts';
@@ -27,8 +27,6 @@ import type { ContainerSettings, Parts } from './parts.ts';
 import { ensureWorkingDirectory, RunMounts } from './rootfs.ts';
 import { acquireMount, fileMounts, mountShm, releaseMount, shmDirectory } from './start-mounts.ts';
 
-/** passwd and group files above this are nobody's honest ones. */
-const ACCOUNT_BYTES_MAX = 4 * 1024 * 1024;
 const NO_CONSOLE = [0, 0] as const;
 
 export class StartResources implements Resources {
@@ -138,7 +136,7 @@ export class StartResources implements Resources {
   async execLaunch(container: Container, execId: string, exec: ExecConfig): Promise<ExecLaunch> {
     const parts = this.#parts;
     const rootfs = parts.images.snapshots.path(container.id);
-    const user = await this.#resolveUser(container, rootfs, exec.user === '' ? container.spec.process.user : exec.user);
+    const user = await accountOf(parts, container, rootfs, exec.user || container.spec.process.user);
     const { spec } = container;
     const process = buildExecProcess(
       { spec, user, host: parts.host, daemon: parts.daemon },
@@ -169,7 +167,7 @@ export class StartResources implements Resources {
     taken.rootfs = await this.#runMounts.acquire(container);
     try {
       const [user] = await Promise.all([
-        this.#resolveUser(container, taken.rootfs, container.spec.process.user),
+        accountOf(this.#parts, container, taken.rootfs, container.spec.process.user),
         ensureWorkingDirectory(this.#parts, container, taken.rootfs),
       ]);
       taken.user = user;
@@ -218,15 +216,6 @@ export class StartResources implements Resources {
   async #releaseShm(container: Container): Promise<void> {
     if (container.spec.host.ipcMode !== 'shareable') return;
     await this.#parts.mounts.unmount(shmDirectory(containerDirectory(this.#parts.settings.dataRoot, container.id)));
-  }
-
-  async #resolveUser(container: Container, rootfs: string, user: string): Promise<ResolvedUser> {
-    const { rootFiles } = this.#parts;
-    const [passwd, group] = await Promise.all([
-      rootFiles.readText(rootfs, '/etc/passwd', ACCOUNT_BYTES_MAX),
-      rootFiles.readText(rootfs, '/etc/group', ACCOUNT_BYTES_MAX),
-    ]);
-    return resolveUser(passwd, group, user, container.spec.host.groupAdd);
   }
 
   /** An exec in a container whose link has ended meanwhile still works. */
