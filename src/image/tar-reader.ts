@@ -104,7 +104,9 @@ export class TarReader {
 
   async #finishEntry(): Promise<void> {
     while ((await this.chunk()) !== null);
-    if (this.#paddingLeft > 0) await this.#raw(await this.#exactly(this.#paddingLeft));
+    // The docker CLI ends a context that it amends (build -f -) right after the last content, without padding or trailer;
+    // Go's reader takes that for the end, and so does this one.
+    if (this.#paddingLeft > 0) await this.#raw(await this.#source.take(this.#paddingLeft));
     this.#paddingLeft = 0;
   }
 
