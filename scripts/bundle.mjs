@@ -16,5 +16,5 @@ const shared = {
   banner: { js: "import { createRequire } from 'node:module'; const require = createRequire(import.meta.url);" },
   logLevel: 'warning',
 };
-await build({ ...shared, entryPoints: ['src/cli/main.ts'], outfile: 'dist/longshore.mjs' });
-await build({ ...shared, entryPoints: ['src/kernel/worker.ts'], outfile: 'dist/worker.mjs' });
+await build({ ...shared, entryPoints: ['src/cli/main.ts'], outfile: 'dist/longshore.js' });
+await build({ ...shared, entryPoints: ['src/kernel/worker.ts'], outfile: 'dist/worker.js' });

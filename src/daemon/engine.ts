@@ -61,13 +61,15 @@ export async function openEngine({ options, logger }: { readonly options: Daemon
   const kernel = opening.use(await openKernel());
   const store = opening.use(openStore({ path: join(dataRoot, 'longshore.db'), clock, logger }));
   const events = new EventBus({ clock, journal: store.journal });
-  const [host, runtimes, images, networks, volumes] = await Promise.all([
+  const [facts, runtimes, images, networks, volumes] = await Promise.all([
     readRuntimeFacts(kernel),
     chooseRuntimes(options),
     openImages({ dataRoot, kernel, store, events, clock, logger, dockerVersion: VERSION, insecureRegistries: options.insecureRegistries, registryMirrors: options.registryMirrors, maxConcurrentDownloads: options.maxConcurrentDownloads, maxConcurrentUploads: options.maxConcurrentUploads }),
     openNetworks({ execRoot, kernel, store, events, clock, logger, bridgeName: options.bridge, bip: options.bip, fixedCidr: options.fixedCidr, defaultAddressPools: options.defaultAddressPools, mtu: options.mtu, ipForward: options.ipForward }),
     openVolumes({ dataRoot, kernel, store, events, clock, logger }),
   ]);
+  // networks.recover() switches it on; the warnings of new containers should know.
+  const host = { ...facts, ipv4Forwarding: facts.ipv4Forwarding || options.ipForward };
   const runtime = await openRuntime({ execRoot, kernel, shimPath: nativeProgram('shim'), runtimes: runtimes.table, logger });
   const archive = treeArchive(kernel);
   const supervisorOf = (): typeof supervisor => supervisor;
