@@ -198,7 +198,8 @@ export class Oracle {
       // A start may be lost when the power goes; a stop or a removal may not.
       if (wanted.firm && (wanted.is !== 'up' || !power))
         this.#violate('durable intent', `${id} is wanted ${wanted.is}, its record says ${is}`);
-      this.want(id, is, record.run);
+      const softly = is === 'down' && (record.state.at === 'running' || record.state.at === 'paused');
+      this.want(id, is, record.run, softly);
     }
   }
 

@@ -54,6 +54,9 @@ const HEALTHCHECK: HealthcheckSpec = {
   retries: 2,
 };
 
+/** Awaiting it lets one round of microtasks run. */
+const settled = Promise.resolve();
+
 interface Generation {
   dead: boolean;
   ready: boolean;
@@ -142,7 +145,7 @@ export class World {
       const untilMs = this.#timeline.untilNext();
       // Time hardly passes while code runs: a long jump comes only when all has been done that could be.
       const hops = untilMs !== null && untilMs < 2 ? this.#random.below(4) : SETTLE_HOPS;
-      for (let n = 0; n < hops; n++) await null;
+      for (let n = 0; n < hops; n++) await settled;
       if (this.#kernel.violation !== null) throw this.#kernel.violation;
       const next = this.#timeline.untilNext();
       if (next === null || this.#timeline.nowMs() + next > endMs) return;
