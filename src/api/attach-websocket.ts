@@ -8,7 +8,7 @@ import type { Duplex } from 'node:stream';
 import { WebSocketServer, type WebSocket } from 'ws';
 
 import { DetachScanner } from './detach-keys.ts';
-import { formatLogBatch } from './log-stream.ts';
+import { formatLogBatch, FrameStripper } from './log-stream.ts';
 import { param, type Exchange, type HijackedConnection } from './route.ts';
 import { EngineError } from '../core/engine-error.ts';
 
@@ -53,7 +53,11 @@ export async function attachWebSocket(exchange: Exchange, connection: HijackedCo
     deliver = (data) => writeInput(ws, stream, data, streams.stdin, scanner);
     input.splice(0).forEach(deliver);
     signal.addEventListener('abort', () => stream.destroy(), { once: true });
-    for await (const chunk of attached.tty ? stream : withoutHeaders(stream)) await send(chunk as Buffer);
+    const stripper = attached.tty ? null : new FrameStripper();
+    for await (const chunk of stream as AsyncIterable<Buffer>) {
+      const data = stripper === null ? chunk : stripper.push(chunk);
+      if (data.length > 0) await send(data);
+    }
   } catch (error) {
     if (!signal.aborted)
       parts.logger.warn({ error, container: param(exchange, 'name') }, 'attach over websocket failed');
@@ -72,18 +76,4 @@ function writeInput(ws: WebSocket, stream: Duplex, data: Buffer, stdin: boolean,
     () => ws.resume(),
     () => ws.terminate(),
   );
-}
-
-/** The payloads of Docker's multiplexed frames. */
-async function* withoutHeaders(stream: Duplex): AsyncGenerator<Buffer> {
-  let rest: Buffer = Buffer.alloc(0);
-  for await (const chunk of stream as AsyncIterable<Buffer>) {
-    rest = rest.length === 0 ? chunk : Buffer.concat([rest, chunk]);
-    while (rest.length >= 8) {
-      const end = 8 + rest.readUInt32BE(4);
-      if (rest.length < end) break;
-      yield rest.subarray(8, end);
-      rest = rest.subarray(end);
-    }
-  }
 }

@@ -6,6 +6,8 @@ import { EngineError } from '../core/engine-error.ts';
 /** Nobody's container config is larger; a larger one would only fill our memory. */
 export const BODY_BYTES_MAX = 16 * 1024 * 1024;
 
+const DRAIN_MS = 30_000;
+
 export interface JsonBody {
   readonly text: string;
   /** The request said that it has no body: moby then decodes nothing at all. */
@@ -39,12 +41,29 @@ export async function readText(request: IncomingMessage): Promise<string> {
   if (Number(request.headers['content-length'] ?? 0) > BODY_BYTES_MAX) throw tooLong();
   const chunks: Buffer[] = [];
   let sizeBytes = 0;
-  for await (const chunk of request as AsyncIterable<Buffer>) {
+  for await (const chunk of bodyChunks(request)) {
     sizeBytes += chunk.length;
     if (sizeBytes > BODY_BYTES_MAX) throw tooLong();
     chunks.push(chunk);
   }
   return Buffer.concat(chunks).toString('utf8');
+}
+
+/**
+ * The body as a stream for those who may stop reading it: breaking off does not end the connection, on which the answer
+ * still has to go. What they leave is drained after the answer.
+ */
+export function bodyChunks(request: IncomingMessage): AsyncIterable<Buffer> {
+  return { [Symbol.asyncIterator]: () => request.iterator({ destroyOnReturn: false }) as AsyncIterator<Buffer> };
+}
+
+/** Reads what is left of a body, so that the client comes to read its answer; not for ever. */
+export function drainBody(request: IncomingMessage): void {
+  if (request.complete || request.destroyed) return;
+  const deadline = setTimeout(() => request.destroy(), DRAIN_MS);
+  deadline.unref();
+  request.once('close', () => clearTimeout(deadline));
+  request.resume();
 }
 
 export function tooLong(): EngineError {

@@ -7,6 +7,8 @@ import type { LogEntry } from '../log/port.ts';
 const HEADER_BYTES = 8;
 const STREAM_IDS = { stdin: 0, stdout: 1, stderr: 2, systemerr: 3 } as const;
 
+const NOTHING = Buffer.alloc(0);
+
 export interface LogFormat {
   readonly multiplexed: boolean;
   readonly stdout: boolean;
@@ -20,6 +22,32 @@ export function frame(stream: keyof typeof STREAM_IDS, payload: Buffer): Buffer 
   header[0] = STREAM_IDS[stream];
   header.writeUInt32BE(payload.length, 4);
   return Buffer.concat([header, payload]);
+}
+
+/** Takes the headers of frames out again, however they are cut up. */
+export class FrameStripper {
+  #header: Buffer = NOTHING;
+  #payloadLeftBytes = 0;
+
+  push(chunk: Buffer): Buffer {
+    const payloads: Buffer[] = [];
+    for (let rest = chunk; rest.length > 0;) {
+      if (this.#payloadLeftBytes > 0) {
+        const payload = rest.subarray(0, this.#payloadLeftBytes);
+        payloads.push(payload);
+        this.#payloadLeftBytes -= payload.length;
+        rest = rest.subarray(payload.length);
+        continue;
+      }
+      const missing = HEADER_BYTES - this.#header.length;
+      this.#header = Buffer.concat([this.#header, rest.subarray(0, missing)]);
+      rest = rest.subarray(missing);
+      if (this.#header.length < HEADER_BYTES) break;
+      this.#payloadLeftBytes = this.#header.readUInt32BE(4);
+      this.#header = NOTHING;
+    }
+    return Buffer.concat(payloads);
+  }
 }
 
 /** One buffer for the whole batch, so that it is one write. */
@@ -39,8 +67,6 @@ export function formatLogBatch(entries: readonly LogEntry[], format: LogFormat):
   }
   return Buffer.concat(parts);
 }
-
-const NOTHING = Buffer.alloc(0);
 
 function formatPrefix(entry: LogEntry, format: LogFormat): Buffer {
   if (!format.timestamps && !format.details) return NOTHING;

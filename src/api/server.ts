@@ -16,6 +16,7 @@ import type { Duplex } from 'node:stream';
 
 import { formatApiVersion, MINOR_MAX, MOBY_VERSION, parseApiVersion } from './api-version.ts';
 import { EngineError } from '../core/engine-error.ts';
+import { drainBody } from './body.ts';
 import { plainConnection, upgradedConnection } from './hijack.ts';
 import { errorBody, isExpected, statusOf } from './http-error.ts';
 import type { EngineParts } from './port.ts';
@@ -133,6 +134,7 @@ export class ApiServer {
     } catch (error) {
       this.#answerError(error, request, response);
     } finally {
+      if (response.socket !== null) drainBody(request);
       this.#record(route, request, response.statusCode, startedMs);
     }
   }

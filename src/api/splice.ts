@@ -81,7 +81,12 @@ export class ClientSide {
 export function splice(
   client: ClientSide,
   stream: Duplex,
-  options: { readonly stdin: boolean; readonly detachKeys: Buffer | null },
+  options: {
+    readonly stdin: boolean;
+    readonly detachKeys: Buffer | null;
+    /** Where the client wants other framing than the process has; else the bytes are passed on as they are. */
+    readonly convert?: ((chunk: Buffer) => Buffer) | null;
+  },
 ): Promise<SpliceEnd> {
   const { socket } = client;
   const { promise, resolve } = Promise.withResolvers<SpliceEnd>();
@@ -93,7 +98,7 @@ export function splice(
   };
 
   stream.on('data', (chunk: Buffer) => {
-    if (socket.destroyed || socket.write(chunk)) return;
+    if (socket.destroyed || socket.write(options.convert?.(chunk) ?? chunk)) return;
     stream.pause();
     socket.once('drain', () => stream.resume());
   });

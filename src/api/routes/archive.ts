@@ -4,7 +4,7 @@ import { Readable } from 'node:stream';
 
 import { EngineError } from '../../core/engine-error.ts';
 import type { PathStat } from '../../image/port.ts';
-import { readJsonBody } from '../body.ts';
+import { bodyChunks, readJsonBody } from '../body.ts';
 import { sendChunks } from '../reply.ts';
 import { param, type AnyRoute, type Exchange, type Reply } from '../route.ts';
 import { containerConfig, parseHealthcheck, type ContainerConfig } from '../wire/container-config.ts';
@@ -55,7 +55,7 @@ async function readPath(exchange: Exchange): Promise<void> {
 
 async function writePath(exchange: Exchange): Promise<Reply> {
   const { parts, query, request } = exchange;
-  await parts.containers.archiveWrite(param(exchange, 'name'), path(exchange), request as AsyncIterable<Uint8Array>, {
+  await parts.containers.archiveWrite(param(exchange, 'name'), path(exchange), bodyChunks(request), {
     noOverwriteDirNonDir: query.flag('noOverwriteDirNonDir'),
     copyUidGid: query.flag('copyUIDGID'),
   });

@@ -1,6 +1,7 @@
 /** The classic builder; BuildKit's sessions are refused. Source: moby api/server/router/build, session, grpc (v28). */
 import type { Builder } from '../../build/port.ts';
 import { EngineError, messageOf } from '../../core/engine-error.ts';
+import { bodyChunks } from '../body.ts';
 import type { AnyRoute, Exchange, Reply } from '../route.ts';
 import type { Query } from '../query.ts';
 import { isObject } from '../wire/decode.ts';
@@ -36,7 +37,7 @@ async function postBuild(exchange: Exchange): Promise<void> {
       `unsupported Content-Type header (${contentType}): must be 'application/x-tar'`,
     );
   }
-  const context = request as AsyncIterable<Uint8Array>;
+  const context = bodyChunks(request);
   const build = parseBuild(query, context, minor, parseConfigHeader(request.headers['x-registry-config']));
   await sendProgress(exchange, parts.builder.build(build, signal));
 }

@@ -2,7 +2,7 @@
 import { EngineError, messageOf, type ErrorCode } from '../../core/engine-error.ts';
 import { readJsonBody } from '../body.ts';
 import { readHijackJson, writeHead } from '../hijack.ts';
-import { frame } from '../log-stream.ts';
+import { frame, FrameStripper } from '../log-stream.ts';
 import { sendReply } from '../reply.ts';
 import { param, type AnyRoute, type Exchange, type HijackedConnection, type Reply } from '../route.ts';
 import { ClientSide, splice } from '../splice.ts';
@@ -90,10 +90,19 @@ async function startExec(exchange: Exchange, connection: HijackedConnection): Pr
     const end = await splice(client, started.stream, {
       stdin: exec.config.attachStdin,
       detachKeys: started.detachKeys,
+      convert: conversion(started.tty, asked.Tty),
     });
     if (end === 'detached') publishDetach(parts, exec);
   }
   client.finish();
+}
+
+/** moby frames by what the start request says of a terminal, whatever the exec was made with; clients rely on it. */
+function conversion(tty: boolean, askedTty: boolean): ((chunk: Buffer) => Buffer) | null {
+  if (tty === askedTty) return null;
+  if (tty) return (chunk) => frame('stdout', chunk);
+  const stripper = new FrameStripper();
+  return (chunk) => stripper.push(chunk);
 }
 
 function publishDetach(parts: Exchange['parts'], exec: { readonly id: string; readonly containerId: string }): void {

@@ -1,6 +1,7 @@
 /** Images that come and go: pull, push, import, load, save. Source: moby api/server/router/image (v28). */
 import { EngineError } from '../../core/engine-error.ts';
 import type { Progress } from '../../image/port.ts';
+import { bodyChunks } from '../body.ts';
 import { sendChunks } from '../reply.ts';
 import { param, type AnyRoute, type Exchange } from '../route.ts';
 import { formatError, formatProgress } from '../wire/progress.ts';
@@ -44,7 +45,7 @@ async function createImage(exchange: Exchange): Promise<void> {
   const reference = joinRepoTag(query.text('repo'), query.text('tag'));
   const imported = async function* (): AsyncGenerator<Progress> {
     const { id } = await parts.images.importTar({
-      source: request as AsyncIterable<Uint8Array>,
+      source: bodyChunks(request),
       reference,
       message: query.text('message') || `Imported from ${source}`,
       changes: query
@@ -62,7 +63,7 @@ async function loadImages(exchange: Exchange): Promise<void> {
   const { parts, query, minor, request } = exchange;
   const platforms = minor < 48 ? [] : query.all('platform');
   if (platforms.length > 1) throw new EngineError('PARAMETER_INVALID', 'multiple platform parameters not supported');
-  const progress = parts.images.load(request as AsyncIterable<Uint8Array>, {
+  const progress = parts.images.load(bodyChunks(request), {
     quiet: query.flag('quiet', true),
     platform: parsePlatformJson(platforms[0] ?? ''),
   });

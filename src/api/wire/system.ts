@@ -142,6 +142,6 @@ function formatRegistryConfig(facts: InfoFacts, minor: number): object {
       ['docker.io', docker],
       ...insecure.map((name) => [name, { Name: name, Mirrors: [], Secure: false, Official: false }]),
     ]),
-    Mirrors: facts.registryMirrors.length === 0 ? null : facts.registryMirrors,
+    Mirrors: facts.registryMirrors,
   };
 }

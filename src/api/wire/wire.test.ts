@@ -5,6 +5,7 @@ import fc from 'fast-check';
 
 import { DetachScanner } from '../detach-keys.ts';
 import { fakeParts, image, version } from '../fake-parts.ts';
+import { frame, FrameStripper } from '../log-stream.ts';
 import { cleanPath, Router } from '../router.ts';
 import { eventMatcher } from './event.ts';
 import { flagFilter, matchesLabels, matchesPattern, parseFilters } from './filters.ts';
@@ -375,4 +376,26 @@ test('formatNetwork and formatVersion: the keys that clients read', () => {
   });
   const { ApiVersion, MinAPIVersion, Os, Arch } = formatVersion(version) as Record<string, unknown>;
   assert.deepEqual([ApiVersion, MinAPIVersion, Os, Arch], ['1.51', '1.24', 'linux', 'amd64']);
+});
+
+test('FrameStripper: gives back the payloads, however the frames are cut up', () => {
+  fc.assert(
+    fc.property(
+      fc.array(fc.uint8Array({ maxLength: 20 })),
+      fc.array(fc.integer({ min: 1, max: 30 }), { minLength: 1 }),
+      (payloads, cuts) => {
+        const framed = Buffer.concat(
+          payloads.map((payload, index) => frame(index % 2 === 0 ? 'stdout' : 'stderr', Buffer.from(payload))),
+        );
+        const stripper = new FrameStripper();
+        const out: Buffer[] = [];
+        for (let at = 0, cut = 0; at < framed.length; cut++) {
+          const size = cuts[cut % cuts.length]!;
+          out.push(stripper.push(framed.subarray(at, at + size)));
+          at += size;
+        }
+        assert.deepEqual(Buffer.concat(out), Buffer.concat(payloads));
+      },
+    ),
+  );
 });
