@@ -505,3 +505,48 @@ test('ROUTES: no two are the same', () => {
   const keys = ROUTES.map(({ method, path }) => `${method} ${path.replace(/\{\w+\}/g, '{}')}`);
   assert.deepEqual(keys, [...new Set(keys)]);
 });
+
+test('PUT /containers/{name}/archive: a body that is not read to its end does not cost the client its answer', async () => {
+  await using api = await openTestApi({
+    containers: {
+      archiveWrite: async (_, path, tar) => {
+        for await (const chunk of tar) {
+          if (path === '/stop') return;
+          const message = `Could not find the file ${path} in container x (${chunk.length > 0})`;
+          throw new EngineError('CONTAINER_PATH_NOT_FOUND', message);
+        }
+      },
+    },
+  });
+  const body = 'x'.repeat(5_000_000);
+  const headers = { 'Content-Type': 'application/x-tar' };
+  const failed = await api.ask('PUT', '/containers/x/archive?path=/nope', body, headers);
+  assert.deepEqual(
+    [failed.status, failed.json],
+    [404, { message: 'Could not find the file /nope in container x (true)' }],
+  );
+  assert.equal((await api.ask('PUT', '/containers/x/archive?path=/stop', body, headers)).status, 200);
+});
+
+test('POST /exec/{id}/start: the framing is what the start asks for', async () => {
+  for (const [tty, askedTty, written, expected] of [
+    [true, false, 'raw', '\x01\0\0\0\0\0\0\x03raw'],
+    [false, true, '\x01\0\0\0\0\0\0\x03raw', 'raw'],
+  ] as const) {
+    const { stream, output } = fakeProcess();
+    const exec = { id: 'e', containerId: ID, config: { attachStdin: false }, state: { at: 'created' } } as never;
+    await using api = await openTestApi({
+      containers: {
+        execInspect: () => ({ exec, process: { entrypoint: '', arguments: [] } }),
+        execStart: async () => ({ tty, stream, detachKeys: null }),
+      },
+    });
+    output.end(Buffer.from(written, 'latin1'));
+    const body = JSON.stringify({ Tty: askedTty });
+    const socket = await api.raw(
+      `POST /exec/e/start HTTP/1.1\r\nHost: x\r\nContent-Type: application/json\r\nContent-Length: ${body.length}\r\n\r\n${body}`,
+    );
+    const answer = await readUntil(socket, null);
+    assert.equal(answer.slice(answer.indexOf('\r\n\r\n') + 4), expected);
+  }
+});
