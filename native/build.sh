@@ -1,5 +1,5 @@
 #!/bin/sh
-# Builds the shim: static, with musl where there is one (224 kB of memory a container; glibc takes some 600 more).
+# Builds the shim: static, with musl where there is one (224 kB of memory a container; glibc takes about 700 more).
 # usage: native/build.sh [OUTPUT]     default: dist/shim; SANITIZE=1 builds the test variant with clang.
 set -eu
 here=$(cd "$(dirname "$0")" && pwd)
