@@ -20,14 +20,6 @@ import { TarReader, type TarEntry } from './tar-reader.ts';
 export interface ExtractedLayer {
   /** Bytes of all regular files. */
   readonly sizeBytes: number;
-  /** What the archive says about its root directory, when it does. */
-  readonly root: RootAttributes | null;
-}
-
-export interface RootAttributes {
-  readonly mode: number;
-  readonly uid: number;
-  readonly gid: number;
 }
 
 const WHITEOUT = '.wh.';
@@ -69,7 +61,6 @@ class LayerExtraction {
   readonly #whiteouts = new Set<string>();
   readonly #opaque = new Set<string>();
   #sizeBytes = 0;
-  #rootAttributes: RootAttributes | null = null;
 
   constructor(root: string, files: Files, recipe: RecipeWriter) {
     this.#root = root;
@@ -134,7 +125,7 @@ class LayerExtraction {
       await this.#batch.push({ kind: 'times', path: join(this.#root, name), accessNs: modifyNs, modifyNs });
     }
     await this.#batch.finish();
-    return { sizeBytes: this.#sizeBytes, root: this.#rootAttributes };
+    return { sizeBytes: this.#sizeBytes };
   }
 
   /** Nothing is written any more when this resolves. */
@@ -176,7 +167,9 @@ class LayerExtraction {
   async #directory(entry: TarEntry, name: string, path: string): Promise<void> {
     if (!this.#made.has(name)) await this.#batch.push({ kind: 'mkdir', path, mode: 0o700 });
     this.#made.set(name, 'directory');
-    if (name === '') this.#rootAttributes = { mode: entry.mode, uid: entry.uid, gid: entry.gid };
+    // As dockerd (asked: 20.10): the root directory itself stays root's with mode 755. `tar -C "$(mktemp -d)" -c .` says 700,
+    // and no user but root could run anything in such an image.
+    if (name === '') return;
     this.#directoryTimes.set(name, entry.mtimeNs);
     await this.#attributes(entry, path);
   }

@@ -16,6 +16,13 @@ import { historyOf } from './image-history.ts';
 import { pruneImages, removeImage } from './remove-image.ts';
 import { LayerStore } from './layer-store.ts';
 import { loadImages } from './load-images.ts';
+import { Downloads } from './registry/downloads.ts';
+import { REGISTRY_DEFAULTS, type RegistryOptions } from './registry/endpoint.ts';
+import { LayerSources } from './registry/layer-sources.ts';
+import { pullImage } from './registry/pull-image.ts';
+import { pushImage } from './registry/push-image.ts';
+import type { RegistryStores } from './registry/registry-stores.ts';
+import { Semaphore } from './registry/semaphore.ts';
 import { saveImages } from './save-images.ts';
 import { matchesPlatform } from './platform.ts';
 import type { Digest, HistoryEntry, Image, Images, Platform, Progress, Snapshots } from './port.ts';
@@ -31,6 +38,7 @@ export interface ImagesOptions {
   readonly logger: Logger;
   /** What "docker_version" says in configs made here. */
   readonly dockerVersion?: string;
+  readonly registry?: Partial<RegistryOptions>;
 }
 
 /** Reads records only; left-overs of a crash are removed before it resolves, off the main loop. */
@@ -53,14 +61,30 @@ export async function openImages(options: ImagesOptions): Promise<Images> {
   });
   stores.attach(snapshots);
   await layers.sweep();
-  return new EngineImages(stores, snapshots);
+  await stores.collectLayers();
+  const registryOptions = { ...REGISTRY_DEFAULTS, ...options.registry };
+  const downloads = await Downloads.open(
+    join(dataRoot, 'image', 'download'),
+    registryOptions.concurrentDownloadsMax,
+    logger,
+  );
+  const registry: RegistryStores = {
+    images: stores,
+    downloads,
+    sources: new LayerSources(store),
+    uploads: new Semaphore(registryOptions.concurrentUploadsMax),
+    options: registryOptions,
+  };
+  return new EngineImages(stores, snapshots, registry);
 }
 
 class EngineImages implements Images {
   readonly snapshots: Snapshots;
   readonly #stores: ImageStores;
+  readonly #registry: RegistryStores;
 
-  constructor(stores: ImageStores, snapshots: SnapshotStore) {
+  constructor(stores: ImageStores, snapshots: SnapshotStore, registry: RegistryStores) {
+    this.#registry = registry;
     this.#stores = stores;
     this.snapshots = snapshots;
   }
@@ -112,12 +136,12 @@ class EngineImages implements Images {
     return saveImages(this.#stores, names, options.platform);
   }
 
-  pull(): AsyncIterable<Progress> {
-    throw new EngineError('FEATURE_UNSUPPORTED', 'pull is not supported yet');
+  pull(options: Parameters<Images['pull']>[0]): AsyncIterable<Progress> {
+    return pullImage(this.#registry, options);
   }
 
-  push(): AsyncIterable<Progress> {
-    throw new EngineError('FEATURE_UNSUPPORTED', 'push is not supported yet');
+  push(options: Parameters<Images['push']>[0]): AsyncIterable<Progress> {
+    return pushImage(this.#registry, options);
   }
 
   async prune(...[options, inUse]: Parameters<Images['prune']>): ReturnType<Images['prune']> {

@@ -14,7 +14,7 @@ import type { Collection, Store } from '../store/port.ts';
 
 import { ByteSource } from './byte-source.ts';
 import { chainIdOf, checkSame, DigestCounter, hexOf } from './digest.ts';
-import { extractLayer, type RootAttributes } from './extract-layer.ts';
+import { extractLayer } from './extract-layer.ts';
 import { isObject } from './image-config.ts';
 import { RecipeWriter, replay } from './layer-recipe.ts';
 import type { Digest } from './port.ts';
@@ -27,7 +27,6 @@ export interface Layer {
   readonly sizeBytes: number;
   /** Bytes of its uncompressed tar. */
   readonly tarBytes: number;
-  readonly root: RootAttributes | null;
 }
 
 /** Unpacked, and not yet at its place. */

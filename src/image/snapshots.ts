@@ -2,7 +2,7 @@
  * The writable top of each container: DIRECTORY/ID/{diff,work,merged}, an overlay mount while somebody needs it.
  * Which layers lie under it is kept in a record, so that they outlive their image's removal.
  */
-import { chmod, chown, mkdir, readdir } from 'node:fs/promises';
+import { chmod, mkdir, readdir } from 'node:fs/promises';
 import { join } from 'node:path';
 
 import { EngineError, messageOf } from '../core/engine-error.ts';
@@ -98,14 +98,7 @@ export class SnapshotStore implements Snapshots {
         mkdir(workDir, { mode: 0o700 }),
         mkdir(mergedDir, { mode: 0o700 }),
       ]);
-      // The root of the mount shows the attributes of the top: those of the image's root, where a layer tells them.
-      const root = chainIds.map((id) => this.#layers.get(id)?.root ?? null).findLast((found) => found !== null) ?? {
-        mode: 0o755,
-        uid: 0,
-        gid: 0,
-      };
-      if (root.uid !== 0 || root.gid !== 0) await chown(upperDir, root.uid, root.gid);
-      await chmod(upperDir, root.mode);
+      await chmod(upperDir, 0o755); // the root of the mount shows the attributes of the top, whatever the umask
     } catch (error) {
       await this.remove(containerId);
       throw error;
