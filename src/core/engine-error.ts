@@ -33,7 +33,7 @@ export const ERROR_KINDS = {
   CONTAINER_NOT_RUNNING: 'conflict',
   CONTAINER_RUNNING: 'conflict',
   CONTAINER_PAUSED: 'conflict',
-  CONTAINER_NOT_PAUSED: 'conflict',
+  CONTAINER_NOT_PAUSED: 'internal', // dockerd answers 500 here, unlike to its siblings
   CONTAINER_RESTARTING: 'conflict',
   CONTAINER_REMOVING: 'conflict',
   CONTAINER_DEAD: 'conflict',
