@@ -1,0 +1,16 @@
+#!/bin/busybox sh
+# The first program of the virtual machine: finds the three disks, and hands over to the work tree's own init.
+# From the kernel's command line come: LSVM_TREE (where the work tree stands, as on the host).
+bb=/bin/busybox
+$bb mkdir -p /proc /dev /root
+$bb mount -t proc proc /proc
+$bb mount -t devtmpfs dev /dev
+while read -r module; do $bb insmod "/modules/$module"; done </modules/order
+while [ ! -b /dev/vdc ]; do $bb usleep 20000; done
+$bb mount -t ext4 -o noatime /dev/vda /root # a snapshot: what is written to it is gone with the machine
+$bb mkdir -p "/root$LSVM_TREE" /root/data
+$bb mount -t ext4 -o noatime /dev/vdb "/root$LSVM_TREE" # likewise
+$bb mount -t ext4 -o noatime /dev/vdc /root/data
+$bb umount /proc
+$bb mount --move /dev /root/dev
+exec $bb switch_root /root "$LSVM_TREE/test/vm/guest-init.sh"
