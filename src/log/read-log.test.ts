@@ -162,6 +162,45 @@ suite('readLog', () => {
     );
   });
 
+  test(
+    'readLog: a writer that appends and rotates between any two steps of the reader',
+    { timeout: 60_000 },
+    async () => {
+      const AHEAD_MAX = 60;
+      using writer = new Writer(40);
+      const ended = new AbortController();
+      const seen: number[] = [];
+      let wake = (): void => {};
+      const reading = (async () => {
+        for await (const batch of readLog(
+          writer.file,
+          { ...ALL, follow: true },
+          { signal: never(), ended: ended.signal },
+        )) {
+          for (const entry of batch) seen.push(Number.parseInt(entry.line.toString(), 10));
+          wake();
+        }
+      })();
+      let written = 0;
+      for (let step = 0; step < 1500; step++) {
+        const lines = step % 4;
+        for (let i = 0; i < lines; i++) writer.append();
+        written += lines;
+        if (step % 9 === 0) writer.rotate();
+        await new Promise((resolve) => setImmediate(resolve));
+        // Waits for the reader, who must notice by itself: a change that goes unnoticed hangs here.
+        while (written - seen.length > AHEAD_MAX) await new Promise<void>((resolve) => (wake = resolve));
+      }
+      while (seen.length < written) await new Promise<void>((resolve) => (wake = resolve));
+      ended.abort();
+      await reading;
+      assert.deepEqual(
+        seen,
+        Array.from({ length: written }, (_, i) => i),
+      );
+    },
+  );
+
   test('readLog: a follower that slept over several rotations goes on with what is left', async () => {
     using writer = new Writer(4);
     const ended = new AbortController();
