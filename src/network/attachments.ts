@@ -3,18 +3,17 @@
  * The record is written before the kernel is touched and deleted after; what undoes a failed start is detach() itself.
  * Source: moby daemon/container_operations.go, daemon/libnetwork/sandbox_linux.go, endpoint.go (v28).
  */
-import { randomBytes } from 'node:crypto';
-import { writeFile } from 'node:fs/promises';
-
 import type { EndpointSpec } from '../core/container-spec.ts';
 import { EngineError, messageOf } from '../core/engine-error.ts';
-import { newId, shortId } from '../core/id.ts';
+import { shortId } from '../core/id.ts';
 import type { Logger } from '../core/log.ts';
 import type { Kernel } from '../kernel/port.ts';
 import type { Collection } from '../store/port.ts';
-import { formatAddress, parseAddress, type Address } from './address.ts';
-import { checkEndpoint, ENDPOINT_DEFAULT, parseMac } from './endpoint-spec.ts';
+import { parseAddress } from './address.ts';
+import { allocateEndpoint, gatewayOf, gatewaysOf, namesOf } from './endpoint.ts';
+import { ENDPOINT_DEFAULT } from './endpoint-spec.ts';
 import type { FileWriter } from './file-writer.ts';
+import type { Interfaces } from './interfaces.ts';
 import type { LiveNetwork } from './live-network.ts';
 import type { Attached, AttachRequest, EndpointState, Network } from './port.ts';
 import type { Publisher } from './publisher.ts';
@@ -25,14 +24,15 @@ export interface AttachmentOptions {
   readonly kernel: Kernel;
   readonly execRoot: string;
   readonly sandboxes: Collection<SandboxRecord>;
+  readonly interfaces: Interfaces;
   readonly publisher: Publisher;
   readonly resolvers: Resolvers;
   readonly files: FileWriter;
   readonly logger: Logger;
   readonly resolve: (nameOrId: string) => LiveNetwork;
   readonly byId: (id: string) => LiveNetwork | undefined;
-  /** br_netfilter is on: a bridge redirects a published port among its own ports. */
-  readonly isBridgeFiltered: () => boolean;
+  /** See PublishTarget. */
+  readonly relaysIpv6: () => boolean;
   readonly onEvent: (network: Network, action: 'connect' | 'disconnect', containerId: string) => void;
 }
 
@@ -80,10 +80,10 @@ export class Attachments {
           `endpoint with name ${containerName} already exists in network ${network.network.name}`,
         );
       }
-      const endpoint = this.#allocate(sandbox, network, spec, sandbox.endpoints.length);
+      const endpoint = allocateEndpoint(sandbox, network, spec);
       const changed = this.#save({ ...sandbox, endpoints: [...sandbox.endpoints, endpoint] });
       try {
-        await this.#plug(changed, endpoint, network, []);
+        await this.#options.interfaces.plug(changed, endpoint, network, []);
         network.join({ containerId, endpoint });
         await this.#settle(changed, gatewayOf(sandbox, this.#options.byId));
       } catch (error) {
@@ -179,7 +179,7 @@ export class Attachments {
 
     let sandbox = this.#save(newSandbox(request, kind, `${this.#options.execRoot}/netns/${request.containerId}`));
     for (const { network, spec } of this.#wishes(request)) {
-      const endpoint = this.#allocate(sandbox, network, spec, sandbox.endpoints.length);
+      const endpoint = allocateEndpoint(sandbox, network, spec);
       sandbox = this.#remember({ ...sandbox, endpoints: [...sandbox.endpoints, endpoint] });
       network.join({ containerId: request.containerId, endpoint });
     }
@@ -189,7 +189,7 @@ export class Attachments {
     const plan = files.plan(sandbox, { internal: this.#needsResolver(sandbox), links: this.#linkLines(sandbox) });
     const written = files.write(sandbox.filesDir, plan);
     const published = this.#publish(sandbox, gateway);
-    const plugged = this.#plugAll(sandbox, gateway, request.sysctls);
+    const plugged = this.#options.interfaces.plugAll(sandbox, gateway, request.sysctls);
     // All must have ended before anything is undone.
     const outcomes = await Promise.allSettled([written, published, plugged]);
     const failed = outcomes.find((outcome) => outcome.status === 'rejected');
@@ -248,122 +248,6 @@ export class Attachments {
     return [...wishes.values()];
   }
 
-  /** Takes addresses; touches memory only. */
-  #allocate(sandbox: SandboxRecord, network: LiveNetwork, spec: EndpointSpec, index: number): EndpointRecord {
-    const { name, id, driver, configOnly, internal } = network.network;
-    if (network.removing) throw new EngineError('NETWORK_NOT_FOUND', `network ${name} not found`);
-    if (configOnly)
-      throw new EngineError(
-        'NETWORK_PREDEFINED',
-        `configuration network "${name}" cannot be used to attach containers`,
-      );
-    checkEndpoint(network.network, spec);
-    const v4 = network.allocate(4, spec.ipv4Address);
-    let v6: ReturnType<LiveNetwork['allocate']> = null;
-    try {
-      v6 = network.allocate(6, spec.ipv6Address);
-    } catch (error) {
-      if (v4 !== null) network.release(formatAddress(v4.address));
-      throw error;
-    }
-    const hasLink = driver === 'bridge' || network.vlan !== null;
-    const hasGateway =
-      hasLink && !internal && network.vlan?.mode !== 'l3' && network.vlan?.mode !== 'l3s' && driver !== 'null';
-    const prefix = network.bridge?.interfacePrefix ?? 'eth';
-    const state: EndpointState = {
-      networkId: id,
-      endpointId: newId(),
-      spec,
-      gateway: hasGateway && v4 !== null && network.bridge?.inhibitIpv4 !== true ? v4.gateway : '',
-      ipv4Address: v4 === null ? '' : formatAddress(v4.address),
-      ipv4PrefixLength: v4?.prefixLength ?? 0,
-      ipv6Gateway: hasGateway && v6 !== null ? v6.gateway : '',
-      ipv6Address: v6 === null ? '' : formatAddress(v6.address),
-      ipv6PrefixLength: v6?.prefixLength ?? 0,
-      macAddress: hasLink ? (parseMac(spec.macAddress) ?? macOf(v4?.address ?? null)) : '',
-      dnsNames: namesOf(sandbox, network, spec),
-      interfaceName: hasLink
-        ? (spec.driverOpts?.['com.docker.network.endpoint.ifname'] ?? freeInterface(sandbox, prefix, index))
-        : '',
-    };
-    // 15 characters at most; random, because the name of a pair that is going away may live a little longer.
-    const hostInterface = driver === 'bridge' ? `veth${randomBytes(4).toString('hex').slice(0, 7)}` : '';
-    return { networkName: name, hostInterface, state };
-  }
-
-  async #plugAll(
-    sandbox: SandboxRecord,
-    gateway: EndpointRecord | null,
-    sysctls: Readonly<Record<string, string>>,
-  ): Promise<void> {
-    const path = sandbox.namespacePath;
-    if (path === null) return;
-    const { network: links } = this.#options.kernel;
-    await links.createNamespace(path);
-    if (sandbox.endpoints.some(({ hostInterface }) => hostInterface !== '')) {
-      // No link-local address on interfaces of networks without IPv6, as Docker's; the kernel room turns it on where asked.
-      await links.setSysctlIn(path, 'net/ipv6/conf/default/disable_ipv6', '1').catch(() => {});
-    }
-    for (const endpoint of sandbox.endpoints) {
-      const network = this.#options.byId(endpoint.state.networkId);
-      if (network === undefined)
-        throw new EngineError('NETWORK_NOT_FOUND', `network ${endpoint.networkName} not found`);
-      await this.#plug(sandbox, endpoint, network, endpoint === gateway ? gatewaysOf(endpoint) : []);
-    }
-    for (const [name, value] of Object.entries(sysctls)) {
-      if (/^net[./]/.test(name)) await links.setSysctlIn(path, name, value);
-    }
-  }
-
-  async #plug(
-    sandbox: SandboxRecord,
-    { hostInterface, state }: EndpointRecord,
-    network: LiveNetwork,
-    gateways: readonly string[],
-  ): Promise<void> {
-    const namespace = sandbox.namespacePath;
-    if (namespace === null || state.interfaceName === '') return;
-    const { network: links } = this.#options.kernel;
-    const common = {
-      namespace,
-      containerName: state.interfaceName,
-      mac: state.macAddress,
-      addresses: addressesOf(state),
-      gateways,
-    };
-    if (network.bridge !== null) {
-      await links.connectVeth({
-        ...common,
-        hostName: hostInterface,
-        bridge: network.network.bridgeName,
-        mtu: network.bridge.mtu,
-        isolated: !network.bridge.icc,
-      });
-      if (this.#options.isBridgeFiltered()) await reflect(hostInterface);
-    } else if (network.vlan !== null) {
-      const { mode, mtu, parent } = network.vlan;
-      const kind = network.network.driver === 'macvlan' ? 'macvlan' : 'ipvlan';
-      const defaultByDevice =
-        kind === 'ipvlan' &&
-        mode !== 'l2' &&
-        !network.network.internal &&
-        gatewayOf(sandbox, this.#options.byId)?.state.networkId === network.network.id;
-      await links.connectVlan({
-        ...common,
-        kind,
-        mode,
-        parent: parent === '' ? network.network.bridgeName : parent,
-        mtu,
-        defaultByDevice,
-      });
-    }
-    for (const setting of (state.spec.driverOpts?.['com.docker.network.endpoint.sysctls'] ?? '').split(',')) {
-      const [name, value] = setting.split('=', 2);
-      if (name !== undefined && value !== undefined)
-        await links.setSysctlIn(namespace, name.replace('IFNAME', state.interfaceName), value);
-    }
-  }
-
   /** The network that the default route goes through publishes the ports. */
   async #publish(sandbox: SandboxRecord, gateway: EndpointRecord | null): Promise<SandboxRecord['mappings']> {
     const network = gateway === null ? undefined : this.#options.byId(gateway.state.networkId);
@@ -376,6 +260,7 @@ export class Attachments {
         addresses,
         hostBinding: network.bridge.hostBinding,
         gatewayMode: network.bridge.gatewayMode,
+        relayIpv6: this.#options.relaysIpv6(),
       });
     } catch (error) {
       throw wrap(
@@ -411,9 +296,7 @@ export class Attachments {
       ...sandbox,
       endpoints: sandbox.endpoints.filter(({ state }) => state.endpointId !== endpoint.state.endpointId),
     };
-    if (sandbox.namespacePath !== null && endpoint.state.interfaceName !== '') {
-      await this.#options.kernel.network.removeLinkIn(sandbox.namespacePath, endpoint.state.interfaceName);
-    }
+    await this.#options.interfaces.unplug(sandbox, endpoint);
     this.#save(rest);
     this.#leave(sandbox.containerId, endpoint);
     await this.#settle(rest, before);
@@ -432,11 +315,14 @@ export class Attachments {
   /** Gives everything back. Each step is tried whatever the others say; the record goes last. */
   async #release(sandbox: SandboxRecord): Promise<void> {
     const { containerId, namespacePath } = sandbox;
-    const { kernel, publisher, resolvers, sandboxes } = this.#options;
+    const { interfaces, publisher, resolvers, sandboxes } = this.#options;
+    const isShared = [...this.#live.values()].some(
+      (other) => other.kind === 'shared' && other.namespacePath === namespacePath,
+    );
     const outcomes = await Promise.allSettled([
       publisher.withdraw(containerId),
       resolvers.stop(containerId),
-      sandbox.kind !== 'shared' && namespacePath !== null ? kernel.network.removeNamespace(namespacePath) : undefined,
+      interfaces.letGo(sandbox, isShared),
     ]);
     const failed = outcomes.find((outcome) => outcome.status === 'rejected');
     if (failed !== undefined) throw failed.reason;
@@ -538,76 +424,6 @@ export class Attachments {
       });
     this.#tails.set(containerId, tail);
     return result;
-  }
-}
-
-/** The endpoint with the default route: highest priority, then the first by name (as Docker's). */
-export function gatewayOf(
-  sandbox: SandboxRecord,
-  byId: (id: string) => LiveNetwork | undefined,
-): EndpointRecord | null {
-  const candidates = sandbox.endpoints.filter(({ state }) => {
-    const network = byId(state.networkId);
-    if (network === undefined || network.network.internal) return false;
-    return state.gateway !== '' || state.ipv6Gateway !== '' || network.vlan !== null;
-  });
-  candidates.sort(
-    (a, b) => b.state.spec.gwPriority - a.state.spec.gwPriority || (a.networkName < b.networkName ? -1 : 1),
-  );
-  return candidates[0] ?? null;
-}
-
-/**
- * With br_netfilter, what a container sends to its own published port goes back out of the port it came from, which a
- * bridge does only in hairpin mode. A host without sysfs in this namespace cannot have it; all else works there.
- */
-async function reflect(hostInterface: string): Promise<void> {
-  await writeFile(`/sys/class/net/${hostInterface}/brport/hairpin_mode`, '1').catch(() => {});
-}
-
-function gatewaysOf({ state }: EndpointRecord): string[] {
-  return [state.gateway, state.ipv6Gateway].filter((gateway) => gateway !== '');
-}
-
-function addressesOf(state: EndpointState): { address: string; prefixLength: number }[] {
-  const addresses = [
-    { address: state.ipv4Address, prefixLength: state.ipv4PrefixLength },
-    { address: state.ipv6Address, prefixLength: state.ipv6PrefixLength },
-    ...(state.spec.linkLocalIps ?? []).map((address) => ({ address, prefixLength: address.includes(':') ? 64 : 16 })),
-  ];
-  return addresses.filter(({ address }) => address !== '');
-}
-
-/**
- * From the IPv4 address, as Docker did before v28: a container that gets the address of one that is gone is then
- * reached at once, without waiting for the neighbours' caches. Random where there is no IPv4.
- */
-function macOf(address: Address | null): string {
-  if (address === null)
-    return Buffer.concat([Buffer.of(0x02), randomBytes(5)])
-      .toString('hex')
-      .replace(/(..)(?=.)/g, '$1:');
-  return `02:42:${address.value
-    .toString(16)
-    .padStart(8, '0')
-    .replace(/(..)(?=.)/g, '$1:')}`;
-}
-
-/** Name, aliases, short ID, host name: what other containers can look up. null where there is no resolver. */
-function namesOf(
-  sandbox: Pick<SandboxRecord, 'containerId' | 'containerName' | 'hostname'>,
-  network: LiveNetwork | undefined,
-  spec: EndpointSpec,
-): readonly string[] | null {
-  if (network?.isUserDefined !== true) return null;
-  const names = [sandbox.containerName, ...(spec.aliases ?? []), shortId(sandbox.containerId), sandbox.hostname];
-  return [...new Set(names.filter((name) => name !== ''))];
-}
-
-function freeInterface(sandbox: SandboxRecord, prefix: string, index: number): string {
-  const taken = new Set(sandbox.endpoints.map(({ state }) => state.interfaceName));
-  for (let number = taken.size === 0 ? 0 : Math.min(index, taken.size); ; number++) {
-    if (!taken.has(`${prefix}${number}`)) return `${prefix}${number}`;
   }
 }
 

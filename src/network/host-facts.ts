@@ -14,6 +14,8 @@ export class HostFacts {
   hosts = '';
   /** br_netfilter is on: bridged packets pass the IP tables too. */
   isBridgeFiltered = false;
+  /** IPv6 can be listened on. */
+  hasIpv6 = false;
   readonly #nowMs: () => number;
   #readAtMs = -Infinity;
 
@@ -23,10 +25,11 @@ export class HostFacts {
 
   async refresh(): Promise<void> {
     if (this.#nowMs() - this.#readAtMs < FRESH_MS) return;
-    const [resolv, hosts, filtered] = await Promise.all([
+    const [resolv, hosts, filtered, ipv6] = await Promise.all([
       readText('/etc/resolv.conf'),
       readText('/etc/hosts'),
       readText('/proc/sys/net/bridge/bridge-nf-call-iptables'),
+      readText('/proc/net/if_inet6'),
     ]);
     let conf = parseResolvConf(resolv);
     if (conf.servers.length > 0 && conf.servers.every((server) => server === RESOLVED_STUB)) {
@@ -35,6 +38,7 @@ export class HostFacts {
     }
     this.resolvConf = conf;
     this.hosts = hosts;
+    this.hasIpv6 = ipv6 !== '';
     this.isBridgeFiltered = filtered.trim() === '1';
     this.#readAtMs = this.#nowMs();
   }

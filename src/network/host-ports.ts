@@ -6,12 +6,19 @@
 import { EngineError } from '../core/engine-error.ts';
 import { formatAddress, isUnspecified, type Address } from './address.ts';
 import type { PortRange } from './port-spec.ts';
+import type { RelayTarget } from './relay.ts';
 import type { Protocol } from './ruleset.ts';
+
+export interface HostAddress {
+  readonly address: Address;
+  /** Where this process carries what comes in, if the kernel cannot; null: nothing ever comes in. */
+  readonly relayTo: RelayTarget | null;
+}
 
 export interface PortRequest {
   readonly protocol: Protocol;
   /** All get the same number. */
-  readonly addresses: readonly Address[];
+  readonly addresses: readonly HostAddress[];
   readonly range: PortRange;
   /** Tried first when any port will do: what the container had before. */
   readonly preferred: number | null;
@@ -22,7 +29,7 @@ export interface PortRequest {
 /** Takes the socket; rejects with an error whose `code` is the errno's name. `close` gives it back. */
 export type BindPort = (
   protocol: Protocol,
-  address: Address,
+  address: HostAddress,
   port: number,
 ) => Promise<{ readonly close: () => Promise<void> }>;
 
@@ -75,13 +82,13 @@ export class HostPorts {
   /** After a daemon restart: the container has the port, whether its socket can be had again or not. */
   async adopt(
     protocol: Protocol,
-    address: Address,
+    address: HostAddress,
     port: number,
   ): Promise<{ readonly lease: PortLease; readonly failure: unknown }> {
-    let held: Held = { address, close: async () => {} };
+    let held: Held = { address: address.address, close: async () => {} };
     let failure: unknown = null;
     try {
-      held = { address, close: (await this.#bind(protocol, address, port)).close };
+      held = { address: address.address, close: (await this.#bind(protocol, address, port)).close };
     } catch (error) {
       failure = error;
     }
@@ -107,14 +114,14 @@ export class HostPorts {
     const taken: Held[] = [];
     try {
       for (const address of addresses) {
-        const text = hostPortText(address, port);
+        const text = hostPortText(address.address, port);
         const list = this.#list(protocol, port); // looked up anew: a release meanwhile replaces it
-        if (list.some((other) => collide(other.address, address))) {
+        if (list.some((other) => collide(other.address, address.address))) {
           throw new EngineError('PORT_IN_USE', `Bind for ${text} failed: port is already allocated`);
         }
         // Entered before the wait, so that a second request meanwhile finds it taken.
         let close: () => Promise<void> = async () => {};
-        const held: Held = { address, close: () => close() };
+        const held: Held = { address: address.address, close: () => close() };
         list.push(held);
         taken.push(held);
         close = (await this.#bindOr(protocol, address, port, `${text}:${target}/${protocol}`)).close;
@@ -128,7 +135,7 @@ export class HostPorts {
 
   async #bindOr(
     protocol: Protocol,
-    address: Address,
+    address: HostAddress,
     port: number,
     what: string,
   ): Promise<{ readonly close: () => Promise<void> }> {

@@ -48,7 +48,7 @@ export interface VlanOptions {
 /** @throws EngineError with moby's words */
 export function checkSpec(spec: NetworkSpec): void {
   if (spec.name.trim() === '') throw invalid('invalid name: name is empty');
-  if (/^container:/.test(spec.name) || spec.name.includes('/') || /[\0\n]/.test(spec.name))
+  if (spec.name.startsWith('container:') || spec.name.includes('/') || /[\0\n]/.test(spec.name))
     throw invalid(`invalid name: ${spec.name}`);
   if ((PREDEFINED as readonly string[]).includes(spec.name)) {
     throw new EngineError('NETWORK_PREDEFINED', `operation is not permitted on predefined ${spec.name} network `);

@@ -108,15 +108,15 @@ async function setUp() {
   const started: ChildProcess[] = [];
   /** Descriptors that hold published ports: what a crash of the daemon closes. */
   const held = new Set<number>();
-  const { bindSocket } = kernel.network;
-  const { closeDescriptor } = kernel.processes;
+  const bindSocket = kernel.network.bindSocket.bind(kernel.network);
+  const closeDescriptor = kernel.processes.closeDescriptor.bind(kernel.processes);
   kernel.processes.closeDescriptor = async (fd) => {
     held.delete(fd);
     await closeDescriptor(fd);
   };
   kernel.network.bindSocket = async (options) => {
     const bound = await bindSocket(options);
-    if (options.namespace === HOST_NAMESPACE) held.add(bound.fd);
+    if (options.namespace === HOST_NAMESPACE && options.address !== '::') held.add(bound.fd);
     return bound;
   };
   const open = async (live: ReadonlySet<string> = new Set()): Promise<Networks> => {
@@ -158,7 +158,9 @@ async function setUp() {
     namespace: (containerId: string) => `${directory}/netns/${containerId}`,
     /** What ran in containers has ended before they are detached. */
     async stopServers() {
-      await Promise.all(started.splice(0).map((child) => new Promise((resolve) => child.once('exit', resolve).kill('SIGKILL'))));
+      await Promise.all(
+        started.splice(0).map((child) => new Promise((resolve) => child.once('exit', resolve).kill('SIGKILL'))),
+      );
     },
     inside: async (containerId: string, ...command: string[]) =>
       (await run('nsenter', [`--net=${directory}/netns/${containerId}`, ...command])).stdout,
@@ -294,9 +296,15 @@ function runInside(): void {
     await host.serve(web.containerId, 53, 'udp', 'UDP');
     await host.serve(local.containerId, 80, 'local');
     assert.deepEqual(networks.ports(web.containerId), {
-      '80/tcp': [{ hostIp: '0.0.0.0', hostPort: '8080' }],
+      '80/tcp': [
+        { hostIp: '0.0.0.0', hostPort: '8080' },
+        { hostIp: '::', hostPort: '8080' },
+      ],
       '81/tcp': [],
-      '53/udp': [{ hostIp: '0.0.0.0', hostPort: '5353' }],
+      '53/udp': [
+        { hostIp: '0.0.0.0', hostPort: '5353' },
+        { hostIp: '::', hostPort: '5353' },
+      ],
     });
     const localPort = Number(networks.ports(local.containerId)['80/tcp']![0]!.hostPort);
     assert.equal(await nameOf('127.0.0.1', 8080), 'web');
@@ -318,6 +326,11 @@ function runInside(): void {
     udp.send('hi', 5353, '127.0.0.1');
     assert.equal(String(await new Promise((resolve) => udp.once('message', resolve))), 'udp hi');
     udp.close();
+    const udp6 = createSocket('udp6');
+    udp6.send('ho', 5353, '::1');
+    assert.equal(String(await new Promise((resolve) => udp6.once('message', resolve))), 'udp ho');
+    udp6.close();
+    assert.equal(await nameOf('::1', 8080), 'web');
     await host.stopServers();
     for (const { containerId } of [web, local, stranger]) await networks.detach(containerId);
     assert.equal(await ask('127.0.0.1', 8080), 'refused');
@@ -416,7 +429,11 @@ function runInside(): void {
         host.directory,
       );
       const b = request(
-        { containerName: 'beta', mode: 'bridge', portBindings: { '80/tcp': [{ hostIp: '', hostPort: '8081' }] } },
+        {
+          containerName: 'beta',
+          mode: 'bridge',
+          portBindings: { '80/tcp': [{ hostIp: '0.0.0.0', hostPort: '8081' }] },
+        },
         host.directory,
       );
       const attached = await networks.attach(a);
@@ -459,7 +476,9 @@ function runInside(): void {
       host.held.clear();
       networks = await host.open(new Set([a.containerId, b.containerId]));
       assert.deepEqual(networks.endpoints(a.containerId).get('blue'), attached.endpoints.get('blue'));
-      assert.deepEqual(networks.ports(b.containerId), { '80/tcp': [{ hostIp: '0.0.0.0', hostPort: '8081' }] });
+      assert.deepEqual(networks.ports(b.containerId), {
+        '80/tcp': [{ hostIp: '0.0.0.0', hostPort: '8081' }],
+      });
       await networks.disconnect(b.containerId, network);
       await assert.rejects(
         networks.disconnect(b.containerId, network),
@@ -470,7 +489,7 @@ function runInside(): void {
       assert.equal(await lookUp(c.containerId, 'alpha'), '10.213.8.9');
       assert.notEqual(networks.endpoints(c.containerId).get('blue')?.ipv4Address, '10.213.8.9');
       await host.stopServers();
-    for (const { containerId } of [a, b, c]) await networks.detach(containerId);
+      for (const { containerId } of [a, b, c]) await networks.detach(containerId);
       await networks.remove('blue');
       await networks.shutdown({ keep: false });
       await assertKernelState(before);
@@ -542,6 +561,7 @@ function runInside(): void {
     await host.serve(six.containerId, 80, 'six');
     assert.equal(await nameOf('10.99.0.1', 8083), 'six');
     assert.equal(await nameOf(state.ipv6Gateway, 8083), 'six');
+    assert.equal(await nameOf('::1', 8083), 'six');
     assert.equal(await nameOf(state.ipv6Gateway, 8083, host.namespace(six.containerId)), 'six'); // hairpin
     assert.equal((await host.inside(shut.containerId, 'ip', 'route')).includes('default'), false);
     assert.equal(await ask('10.99.0.2', 7, host.namespace(shut.containerId)), 'refused');

@@ -7,20 +7,22 @@ import type { Logger } from '../core/log.ts';
 import type { EventPublisher } from '../event/port.ts';
 import type { Kernel } from '../kernel/port.ts';
 import type { Store } from '../store/port.ts';
-import { formatAddress, type Address } from './address.ts';
+import { formatAddress } from './address.ts';
 import { Attachments } from './attachments.ts';
 import { Resolvers } from './dns/resolvers.ts';
 import { FileWriter } from './file-writer.ts';
 import { Firewall } from './firewall.ts';
 import { HostFacts } from './host-facts.ts';
 import { HostPorts, type BindPort } from './host-ports.ts';
+import { Interfaces } from './interfaces.ts';
 import { LiveNetwork } from './live-network.ts';
 import { MTU_DEFAULT } from './network-spec.ts';
 import { EngineNetworks, HOST_NAMESPACE, publishNetworkEvent, resolveNetwork } from './networks.ts';
 import type { Network, Networks } from './port.ts';
 import { Publisher } from './publisher.ts';
+import { relayTcp, relayUdp } from './relay.ts';
 import { decodeNetwork, decodeSandbox, type NetworkRecord } from './records.ts';
-import { tableName, type Protocol } from './ruleset.ts';
+import { tableName } from './ruleset.ts';
 import { DEFAULT_POOLS, defaultPool, Subnets } from './subnets.ts';
 
 export interface NetworksOptions {
@@ -47,6 +49,8 @@ export interface NetworksOptions {
   readonly icc?: boolean;
   /** --ip-masq of the default bridge. */
   readonly ipMasquerade?: boolean;
+  /** --userland-proxy: published ports of containers without IPv6 are carried from IPv6 by this process. */
+  readonly userlandProxy?: boolean;
 }
 
 /** What a host that cannot be asked has. Source: Documentation/networking/ip-sysctl.rst */
@@ -86,7 +90,7 @@ export async function openNetworks(options: NetworksOptions): Promise<Networks> 
   }
 
   const firewall = new Firewall(kernel.nftables, tableName(bridgeName));
-  const publisher = new Publisher(new HostPorts(bindInHost(kernel), ephemeral), firewall, logger);
+  const publisher = new Publisher(new HostPorts(bindInHost(kernel, clock), ephemeral), firewall, logger);
   const facts = new HostFacts(() => clock.nowMs());
   const files = new FileWriter(facts, () => resolveNetwork(live, 'bridge').network.ipam.configs[0]?.gateway ?? '');
   const resolvers = new Resolvers({
@@ -96,17 +100,25 @@ export async function openNetworks(options: NetworksOptions): Promise<Networks> 
     byId: (id) => live.get(id),
     sandbox: (containerId) => attachments.get(containerId),
   });
+  const interfaces = new Interfaces({
+    kernel,
+    clock,
+    logger,
+    byId: (id) => live.get(id),
+    isBridgeFiltered: () => facts.isBridgeFiltered,
+  });
   const attachments: Attachments = new Attachments({
     kernel,
     execRoot: options.execRoot,
     sandboxes,
+    interfaces,
     publisher,
     resolvers,
     files,
     logger,
     resolve: (nameOrId) => resolveNetwork(live, nameOrId),
     byId: (id) => live.get(id),
-    isBridgeFiltered: () => facts.isBridgeFiltered,
+    relaysIpv6: () => (options.userlandProxy ?? true) && facts.hasIpv6,
     onEvent: (network, action, container) => publishNetworkEvent(events, network, action, { container }),
   });
   const pools = options.defaultAddressPools?.map(({ base, size }) => defaultPool(base, size)) ?? [];
@@ -120,6 +132,7 @@ export async function openNetworks(options: NetworksOptions): Promise<Networks> 
     live,
     subnets: new Subnets(pools.length === 0 ? DEFAULT_POOLS : pools),
     firewall,
+    interfaces,
     attachments,
     facts,
     mtu,
@@ -166,8 +179,8 @@ function predefined(options: NetworksOptions, bridgeName: string, mtu: number): 
   ];
 }
 
-function bindInHost(kernel: Kernel): BindPort {
-  return async (protocol: Protocol, address: Address, port: number) => {
+function bindInHost(kernel: Kernel, clock: Clock): BindPort {
+  return async (protocol, { address, relayTo }, port) => {
     // The kernel port makes no SCTP sockets: such a port is checked against containers alone.
     if (protocol === 'sctp') return { close: async () => {} };
     const { fd } = await kernel.network.bindSocket({
@@ -176,7 +189,8 @@ function bindInHost(kernel: Kernel): BindPort {
       address: formatAddress(address),
       port,
     });
-    return { close: () => kernel.processes.closeDescriptor(fd) };
+    if (relayTo === null) return { close: () => kernel.processes.closeDescriptor(fd) };
+    return protocol === 'tcp' ? await relayTcp(fd, relayTo) : await relayUdp(fd, relayTo, clock);
   };
 }
 

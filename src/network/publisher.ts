@@ -1,11 +1,12 @@
 /** Publishes the ports of containers: takes host ports, then lets the firewall redirect them. */
 import { EngineError } from '../core/engine-error.ts';
 import type { Logger } from '../core/log.ts';
-import { formatAddress, isUnspecified, parseAddress, type Address, type Family } from './address.ts';
+import { formatAddress, isLoopback, isUnspecified, parseAddress, type Address, type Family } from './address.ts';
 import type { Firewall } from './firewall.ts';
 import { hostPortText, type HostPorts, type PortLease } from './host-ports.ts';
 import type { GatewayMode } from './network-spec.ts';
 import { portWishes, type PortWish } from './port-spec.ts';
+import type { RelayTarget } from './relay.ts';
 import type { MappingRecord, SandboxRecord } from './records.ts';
 import type { PortMapping } from './ruleset.ts';
 
@@ -13,6 +14,8 @@ export interface PublishTarget {
   readonly addresses: readonly Address[];
   readonly hostBinding: Address;
   readonly gatewayMode: Readonly<Record<Family, GatewayMode>>;
+  /** The host has IPv6, and a container without it is to be reached by it. */
+  readonly relayIpv6: boolean;
 }
 
 /** Host ports that containers had in their last run, for this many of them. */
@@ -71,7 +74,14 @@ export class Publisher {
     for (const record of mappings) {
       const mapping = fromRecord(record);
       if (!mapping.nat) continue;
-      const { lease, failure } = await this.#ports.adopt(mapping.protocol, mapping.hostAddress, mapping.hostPort);
+      const { lease, failure } = await this.#ports.adopt(
+        mapping.protocol,
+        {
+          address: mapping.hostAddress,
+          relayTo: relayOf(mapping.hostAddress, mapping.containerAddress, mapping.containerPort),
+        },
+        mapping.hostPort,
+      );
       leases.push(lease);
       if (failure !== null) {
         const port = hostPortText(mapping.hostAddress, mapping.hostPort);
@@ -93,7 +103,10 @@ export class Publisher {
       const remember = `${containerId} ${wish.key}`;
       const lease = await this.#ports.reserve({
         protocol,
-        addresses: bound.map(({ host }) => host),
+        addresses: bound.map(({ host, container }) => ({
+          address: host,
+          relayTo: relayOf(host, container, containerPort),
+        })),
         range: wish.range,
         preferred: this.#remembered.get(remember) ?? null,
         target: hostPortText(bound[0]!.container, containerPort),
@@ -124,22 +137,39 @@ function hostAddresses(
   address: Address | null,
   target: PublishTarget,
 ): { host: Address; container: Address; nat: boolean }[] {
-  return target.addresses.flatMap((container) => {
+  const own = target.addresses.flatMap((container) => {
     const any = container.family === 4 ? ANY_V4 : ANY_V6;
-    // Without an address: the network's default one; and IPv6 too when that is any address.
-    const implied =
-      container.family === target.hostBinding.family
-        ? target.hostBinding
-        : isUnspecified(target.hostBinding)
-          ? any
-          : null;
-    const host = address ?? implied;
+    const host = address ?? impliedAddress(container.family, target.hostBinding);
     if (host === null || host.family !== container.family) return [];
     const mode = target.gatewayMode[container.family];
     if (mode === 'isolated') return [];
     const nat = mode !== 'routed';
     return [{ host: nat ? host : any, container, nat }];
   });
+  if (!target.relayIpv6 || target.addresses.some(({ family }) => family === 6)) return own;
+  // IPv6 to a container without it, as Docker's proxy gives it.
+  const host = address ?? impliedAddress(6, target.hostBinding);
+  const [container] = target.addresses;
+  if (
+    host?.family !== 6 ||
+    container === undefined ||
+    target.gatewayMode[4] === 'isolated' ||
+    target.gatewayMode[4] === 'routed'
+  )
+    return own;
+  return [...own, { host, container, nat: true }];
+}
+
+/** A binding without an address: the network's default one; and any IPv6 one too when that is any address. */
+function impliedAddress(family: Family, hostBinding: Address): Address | null {
+  if (hostBinding.family === family) return hostBinding;
+  return family === 6 && isUnspecified(hostBinding) ? ANY_V6 : null;
+}
+
+/** ::1 has no way out of the host that the kernel could redirect it to. */
+function relayOf(host: Address, container: Address, port: number): RelayTarget | null {
+  const needed = host.family === 6 && (container.family === 4 || isUnspecified(host) || isLoopback(host));
+  return needed ? { address: formatAddress(container), port } : null;
 }
 
 export function toRecord(mapping: PortMapping): MappingRecord {

@@ -86,7 +86,7 @@ export function emptyTable(table: string, family: Family): string {
   }
   chain output {
     type nat hook output priority -100; policy accept;
-    fib daddr type local jump published
+    ${family === 6 ? 'ip6 daddr != ::1 ' : ''}fib daddr type local jump published
   }
   chain postrouting {
     type nat hook postrouting priority srcnat; policy accept;
