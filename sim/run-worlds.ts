@@ -54,7 +54,7 @@ export async function runWorlds(batch: Batch, threads: number): Promise<Tally> {
   const work = async (): Promise<void> => {
     const worker = new Worker(fileURLToPath(import.meta.url), { workerData: 'worlds' });
     try {
-      for (let piece; (piece = pieces.shift()) !== undefined && total.failures.length < FAILURES_MAX; ) {
+      for (let piece; (piece = pieces.shift()) !== undefined && total.failures.length < FAILURES_MAX;) {
         add(total, await ask(worker, piece));
       }
     } finally {
