@@ -51,14 +51,14 @@ test('removeTree: everything goes, what links and names lead to stays', () =>
 
 test('removeTree: deeper than descriptors and paths reach', () =>
   withScratch(async ({ kernel, directory }) => {
-    execFileSync(
-      'python3',
-      [
-        '-c',
-        'import os\nfor i in range(1500):\n  os.mkdir("deep-directory"); os.chdir("deep-directory")\n  if i % 100 == 0: open("f","w").close()',
-      ],
-      { cwd: directory },
-    );
+    const here = process.cwd();
+    process.chdir(directory);
+    for (let depth = 0; depth < 1500; depth++) {
+      mkdirSync('deep-directory');
+      process.chdir('deep-directory');
+      if (depth % 100 === 0) writeFileSync('f', '');
+    }
+    process.chdir(here);
     await kernel.files.removeTree(join(directory, 'deep-directory'));
     assert.deepEqual(readdirSync(directory), []);
   }));

@@ -1,5 +1,5 @@
 /**
- * Mounts. overlayfs through the new mount API, layer by layer ("lowerdir+", Linux 6.5): mount(2) cuts its
+ * Mounts. overlayfs through the new mount API, layer by layer ("lowerdir+", Linux 6.7): mount(2) cuts its
  * options at 4 KiB. Source: mount(2), fsopen(2), linux Documentation/filesystems/overlayfs.rst. Worker thread only.
  */
 import { readFileSync } from 'node:fs';
@@ -52,6 +52,7 @@ export function overlay(options: OverlayOptions): void {
   text(options.target, 'move_mount');
   if (hasLowerdirPlus !== false) {
     try {
+      if (hasLowerdirPlus === null) checkReadsOptionsAtOnce();
       overlayByLayer(options);
       hasLowerdirPlus = true;
       return;
@@ -107,6 +108,18 @@ export function mountsBelow(directory: string): string[] {
   return mountPointsBelow(parseMountinfo(readFileSync('/proc/self/mountinfo', 'utf8')), directory);
 }
 
+/**
+ * Before 6.5 overlayfs has no context of its own: the kernel takes any option, and mount fails at the end.
+ * @throws {KernelError} ENOSYS then.
+ */
+function checkReadsOptionsAtOnce(): void {
+  using held = new Held();
+  const context = held.fd(check(native.fsopen(SYSCALL.fsopen, 'overlay', FSOPEN_CLOEXEC), 'fsopen', () => 'overlay'));
+  const taken = native.fsconfig(SYSCALL.fsconfig, context, FSCONFIG_SET_FLAG, 'longshore-no-such-option', null, 0);
+  if (Number(taken) === 0)
+    throw new KernelError('fsconfig', ERRNO.ENOSYS, 'overlay', 'options are not read one by one');
+}
+
 function overlayByLayer(options: OverlayOptions): void {
   using held = new Held();
   const context = held.fd(check(native.fsopen(SYSCALL.fsopen, 'overlay', FSOPEN_CLOEXEC), 'fsopen', () => 'overlay'));
@@ -148,7 +161,7 @@ function overlayByLayer(options: OverlayOptions): void {
   );
 }
 
-/** For kernels before 6.5: all in one page of options; paths that would not fit go by descriptor. */
+/** For kernels before 6.7: all in one page of options; paths that would not fit go by descriptor. */
 export function overlayByPage(options: OverlayOptions): void {
   using held = new Held();
   const total = options.lowerDirs.reduce((sum, path) => sum + Buffer.byteLength(path) + 1, 0);
