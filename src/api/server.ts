@@ -132,7 +132,8 @@ export class ApiServer {
       const reply = await match.route.handle(exchange);
       if (reply !== undefined) sendReply(response, reply);
     } catch (error) {
-      this.#answerError(error, request, response);
+      if (gone.signal.aborted) this.#parts.logger.debug({ url: request.url, error }, 'the client went away');
+      else this.#answerError(error, request, response);
     } finally {
       if (response.socket !== null) drainBody(request);
       this.#record(route, request, response.statusCode, startedMs);
