@@ -36,8 +36,10 @@ export async function restart(parts: Parts, ref: string, options: StopOptions, b
 
 export async function kill(parts: Parts, ref: string, signal: string, by: Request): Promise<void> {
   await inContext(`cannot kill container: ${ref}`, async () => {
-    const number = parseSignal(signal === '' ? 'KILL' : signal);
-    await parts.supervisor.kill(parts.resolver.resolve(ref).id, number, causeOf(by));
+    // A name that is none is refused before the container is looked for, a number that is none after.
+    const number = /^\d+$/.test(signal) ? null : parseSignal(signal === '' ? 'KILL' : signal);
+    const { id } = parts.resolver.resolve(ref);
+    await parts.supervisor.kill(id, number ?? parseSignal(signal), causeOf(by));
   });
 }
 
