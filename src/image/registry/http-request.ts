@@ -1,0 +1,151 @@
+/** One HTTP request, with redirects, and with errors in Go's words, which users of Docker know. */
+import { request as httpRequest, type IncomingMessage } from 'node:http';
+import { request as httpsRequest } from 'node:https';
+import { Readable } from 'node:stream';
+import { pipeline } from 'node:stream/promises';
+
+import { EngineError } from '../../core/engine-error.ts';
+
+import type { Endpoint } from './endpoint.ts';
+
+export interface HttpRequest {
+  readonly method: 'GET' | 'HEAD' | 'POST' | 'PUT' | 'PATCH' | 'DELETE';
+  readonly url: string;
+  readonly headers?: Readonly<Record<string, string>>;
+  readonly body?: Buffer | AsyncIterable<Uint8Array>;
+  readonly signal: AbortSignal;
+}
+
+/** Its body is to be read or destroyed. */
+export interface HttpResponse {
+  readonly status: number;
+  readonly headers: IncomingMessage['headers'];
+  readonly body: IncomingMessage;
+}
+
+const REDIRECTS_MAX = 10;
+/** Nothing at all heard for this long. */
+const SILENCE_MS_MAX = 60_000;
+const BODY_BYTES_MAX = 8 * 1024 * 1024;
+
+/** @throws REGISTRY_UNREACHABLE when there is no answer */
+export async function sendRequest(endpoint: Endpoint, asked: HttpRequest): Promise<HttpResponse> {
+  let request = asked;
+  for (let i = 0; ; i++) {
+    const response = await sendOnce(endpoint, request);
+    const location = response.headers.location;
+    const isRedirect = [301, 302, 303, 307, 308].includes(response.status) && location !== undefined;
+    if (!isRedirect || (request.method !== 'GET' && request.method !== 'HEAD')) return response;
+    response.body.resume();
+    if (i === REDIRECTS_MAX) throw unreachable(asked, `stopped after ${REDIRECTS_MAX} redirects`);
+    request = redirected(request, location);
+  }
+}
+
+/** The credentials are for the host that was asked, not for the one that it names. */
+function redirected(request: HttpRequest, location: string): HttpRequest {
+  const url = new URL(location, request.url);
+  if (url.protocol !== 'https:' && url.protocol !== 'http:')
+    throw unreachable(request, `unsupported protocol scheme "${url.protocol.slice(0, -1)}"`);
+  if (url.host === new URL(request.url).host) return { ...request, url: url.href };
+  const { Authorization: _, ...headers } = request.headers ?? {};
+  return { ...request, url: url.href, headers };
+}
+
+async function sendOnce(endpoint: Endpoint, request: HttpRequest): Promise<HttpResponse> {
+  const { method, url, headers, body, signal } = request;
+  const isSecure = url.startsWith('https:');
+  // A redirect may lead from http to https, or to another host: the endpoint's agent is for its own.
+  const agent = url.startsWith(`${endpoint.baseUrl}/`) ? { agent: endpoint.agent } : {};
+  const length =
+    body === undefined
+      ? {}
+      : Buffer.isBuffer(body)
+        ? { 'Content-Length': String(body.length) }
+        : { 'Transfer-Encoding': 'chunked' };
+  const outgoing = (isSecure ? httpsRequest : httpRequest)(url, {
+    method,
+    headers: { 'User-Agent': 'longshore', ...headers, ...length },
+    signal,
+    ...agent,
+  });
+  outgoing.setTimeout(SILENCE_MS_MAX, () => outgoing.destroy(new Error('net/http: timeout awaiting response headers')));
+  const answered = new Promise<IncomingMessage>((resolve, reject) => {
+    outgoing.once('response', resolve);
+    outgoing.once('error', reject);
+  });
+  answered.catch(() => {});
+  try {
+    if (body === undefined || Buffer.isBuffer(body)) outgoing.end(body);
+    else await Promise.race([pipeline(Readable.from(body, { objectMode: false }), outgoing), answered]); // a refusal may come before all is sent
+    const incoming = await answered;
+    return { status: incoming.statusCode ?? 0, headers: incoming.headers, body: incoming };
+  } catch (error) {
+    outgoing.destroy();
+    if (signal.aborted) throw signal.reason ?? error;
+    if (error instanceof EngineError) throw error;
+    throw unreachable(request, explain(error, request), error);
+  }
+}
+
+/** A small body. */
+export async function readBody(response: HttpResponse): Promise<Buffer> {
+  const parts: Buffer[] = [];
+  let bytes = 0;
+  for await (const part of response.body as AsyncIterable<Buffer>) {
+    parts.push(part);
+    bytes += part.length;
+    if (bytes > BODY_BYTES_MAX) {
+      response.body.destroy();
+      throw new EngineError('REGISTRY_UNREACHABLE', 'the registry answered with more than can be taken');
+    }
+  }
+  return Buffer.concat(parts);
+}
+
+export function unreachable(
+  { method, url }: Pick<HttpRequest, 'method' | 'url'>,
+  why: string,
+  cause?: unknown,
+): EngineError {
+  const verb = method.slice(0, 1) + method.slice(1).toLowerCase();
+  return new EngineError('REGISTRY_UNREACHABLE', `${verb} "${url}": ${why}`, { cause });
+}
+
+function explain(error: unknown, { url }: HttpRequest): string {
+  const { hostname, port, protocol } = new URL(url);
+  const {
+    code = '',
+    message = String(error),
+    address,
+    errors,
+  } = error as { code?: string; message?: string; address?: string; errors?: { address?: string; code?: string }[] };
+  const where = `${address ?? errors?.[0]?.address ?? hostname}:${port || (protocol === 'https:' ? '443' : '80')}`;
+  switch (code) {
+    case 'ECONNREFUSED':
+      return `dial tcp ${where}: connect: connection refused`;
+    case 'EHOSTUNREACH':
+      return `dial tcp ${where}: connect: no route to host`;
+    case 'ENETUNREACH':
+      return `dial tcp ${where}: connect: network is unreachable`;
+    case 'ETIMEDOUT':
+      return `dial tcp ${where}: i/o timeout`;
+    case 'ENOTFOUND':
+      return `dial tcp: lookup ${hostname}: no such host`;
+    case 'EAI_AGAIN':
+      return `dial tcp: lookup ${hostname}: Temporary failure in name resolution`;
+    case 'ECONNRESET':
+      return 'EOF';
+    case 'EPROTO':
+    case 'ERR_SSL_WRONG_VERSION_NUMBER':
+    case 'ERR_SSL_PACKET_LENGTH_TOO_LONG':
+      return 'http: server gave HTTP response to HTTPS client';
+    case 'DEPTH_ZERO_SELF_SIGNED_CERT':
+    case 'SELF_SIGNED_CERT_IN_CHAIN':
+    case 'UNABLE_TO_VERIFY_LEAF_SIGNATURE':
+    case 'UNABLE_TO_GET_ISSUER_CERT_LOCALLY':
+      return 'tls: failed to verify certificate: x509: certificate signed by unknown authority';
+    default:
+      return message;
+  }
+}

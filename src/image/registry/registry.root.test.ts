@@ -1,0 +1,348 @@
+/** Pull and push against Debian's docker-registry on 127.0.0.1, open and with a password, and against a registry that misbehaves. */
+import assert from 'node:assert/strict';
+import { execFileSync, spawn, type ChildProcess } from 'node:child_process';
+import {
+  createServer,
+  request as httpRequest,
+  type IncomingMessage,
+  type Server,
+  type ServerResponse,
+} from 'node:http';
+import { mkdtemp, readdir, rm, writeFile } from 'node:fs/promises';
+import { connect, createServer as createNetServer, type AddressInfo } from 'node:net';
+import { tmpdir } from 'node:os';
+import { join } from 'node:path';
+import { Readable } from 'node:stream';
+import { after, before, test } from 'node:test';
+import { setTimeout as sleep } from 'node:timers/promises';
+
+import { systemClock } from '../../core/clock.ts';
+import { silent } from '../../core/log.ts';
+import { openKernel } from '../../kernel/kernel.ts';
+import type { Kernel } from '../../kernel/port.ts';
+import { openStore } from '../../store/store.ts';
+
+import { openImages } from '../images.ts';
+import type { Images, Progress, RegistryAuth } from '../port.ts';
+import { encodeHeader, padding } from '../tar-header.ts';
+
+let kernel: Kernel;
+let scratch: string;
+const registries: ChildProcess[] = [];
+let openPort: number;
+let authPort: number;
+
+before(async () => {
+  kernel = await openKernel();
+  scratch = await mkdtemp(join(tmpdir(), 'image-registry-'));
+  await writeFile(join(scratch, 'htpasswd'), 'u:$2y$05$abcdefghijklmnopqrstuuOQiyCxlgf/oeuTqixKmWdcYUh4Hjl0a\n');
+  openPort = await startRegistry('open', '');
+  authPort = await startRegistry('auth', `auth: {htpasswd: {realm: test, path: ${scratch}/htpasswd}}`);
+});
+after(async () => {
+  for (const registry of registries) registry.kill('SIGKILL');
+  await kernel[Symbol.asyncDispose]();
+  await rm(scratch, { recursive: true, force: true });
+});
+
+async function startRegistry(name: string, extra: string): Promise<number> {
+  const probe = createNetServer().listen(0, '127.0.0.1');
+  await new Promise((resolve) => probe.once('listening', resolve));
+  const { port } = probe.address() as AddressInfo;
+  await new Promise((resolve) => probe.close(resolve));
+  const config = join(scratch, `${name}.yml`);
+  await writeFile(
+    config,
+    `version: 0.1\nlog: {level: error}\nstorage: {filesystem: {rootdirectory: ${scratch}/${name}}, delete: {enabled: true}}\nhttp: {addr: "127.0.0.1:${port}"}\n${extra}\n`,
+  );
+  registries.push(spawn('docker-registry', ['serve', config], { stdio: 'ignore' }));
+  for (let i = 0; i < 100; i++) {
+    const isUp = await new Promise<boolean>((resolve) => {
+      const socket = connect(port, '127.0.0.1', () => resolve(true)).on('error', () => resolve(false));
+      socket.on('connect', () => socket.destroy());
+    });
+    if (isUp) return port;
+    await sleep(50);
+  }
+  throw new Error('docker-registry did not start');
+}
+
+async function openAt(name: string): Promise<Images> {
+  const dataRoot = join(scratch, name);
+  const store = openStore({ path: join(dataRoot, 'state.db'), clock: systemClock, logger: silent });
+  return await openImages({
+    dataRoot,
+    kernel,
+    store,
+    events: { publish: () => {} },
+    clock: systemClock,
+    logger: silent,
+  });
+}
+
+const NEVER = new AbortController().signal;
+const DEFAULTS = { allTags: false, platform: null, auth: null, signal: NEVER };
+
+/** "id: text" without figures, repeats left out. */
+async function linesOf(progress: AsyncIterable<Progress>): Promise<string[]> {
+  const lines: string[] = [];
+  for await (const line of progress) {
+    if (line.kind !== 'status') continue;
+    const text = line.id === undefined ? line.text : `${line.id}: ${line.text}`;
+    if (lines.at(-1) !== text) lines.push(text);
+  }
+  return lines;
+}
+
+async function make(images: Images, reference: string, content: string | Buffer): Promise<string> {
+  const bytes = Buffer.from(content);
+  const header = encodeHeader({
+    name: 'f',
+    type: 'file',
+    mode: 0o644,
+    uid: 0,
+    gid: 0,
+    mtimeNs: 0n,
+    linkName: '',
+    major: 0,
+    minor: 0,
+    xattrs: new Map(),
+    sizeBytes: bytes.length,
+  });
+  const source = Readable.from([Buffer.concat([header, bytes, padding(bytes.length), Buffer.alloc(1024)])]);
+  return (await images.importTar({ source, reference, message: '', changes: [], platform: null })).id;
+}
+
+test("push, pull: the same image comes back, with Docker's lines", async () => {
+  const repository = `127.0.0.1:${openPort}/team/app`;
+  const images = await openAt('a');
+  const id = await make(images, `${repository}:1`, 'hello');
+  const layer = images.resolve(id).layers[0]!.slice(7, 19);
+  const pushed = await linesOf(images.push({ ...DEFAULTS, reference: `${repository}:1` }));
+  assert.deepEqual(pushed.slice(0, -1), [
+    `The push refers to repository [${repository}]`,
+    `${layer}: Preparing`,
+    `${layer}: Pushing`,
+    `${layer}: Pushed`,
+  ]);
+  assert.match(pushed.at(-1)!, /^1: digest: sha256:[0-9a-f]{64} size: \d+$/);
+  const [digest] = images.resolve(id).digests;
+  assert.equal(digest, `${repository}@${/sha256:\w+/.exec(pushed.at(-1)!)![0]}`);
+  assert.ok(
+    (await linesOf(images.push({ ...DEFAULTS, reference: `${repository}:1` }))).includes(
+      `${layer}: Layer already exists`,
+    ),
+  );
+
+  const other = await openAt('b');
+  const pulled = await linesOf(other.pull({ ...DEFAULTS, reference: `${repository}:1` }));
+  assert.deepEqual(
+    pulled.map((line) => line.replace(/^[0-9a-f]{12}/, 'ID')),
+    [
+      '1: Pulling from team/app',
+      'ID: Pulling fs layer',
+      'ID: Downloading',
+      'ID: Verifying Checksum',
+      'ID: Download complete',
+      'ID: Extracting',
+      'ID: Pull complete',
+      `Digest: ${digest!.split('@')[1]}`,
+      `Status: Downloaded newer image for ${repository}:1`,
+    ],
+  );
+  assert.deepEqual(
+    { ...other.resolve(id), taggedAt: '', manifestDigest: '' },
+    { ...images.resolve(id), taggedAt: '', manifestDigest: '' },
+  );
+  assert.equal(
+    (await linesOf(other.pull({ ...DEFAULTS, reference: `${repository}:1` }))).at(-1),
+    `Status: Image is up to date for ${repository}:1`,
+  );
+  await other.remove(id, { force: true, prune: true }, () => null);
+  assert.equal(
+    (await linesOf(other.pull({ ...DEFAULTS, reference: digest! }))).at(-1),
+    `Status: Downloaded newer image for ${digest}`,
+  );
+  assert.deepEqual(other.resolve(digest!).tags, []);
+  assert.deepEqual(await readdir(join(scratch, 'b/image/download')), []);
+
+  await images.tag(id, `127.0.0.1:${openPort}/other/app:2`);
+  const mounted = await linesOf(images.push({ ...DEFAULTS, reference: `127.0.0.1:${openPort}/other/app:2` }));
+  assert.ok(mounted.includes(`${layer}: Mounted from ${repository}`), mounted.join('\n'));
+});
+
+test('pull, push: all tags', async () => {
+  const repository = `127.0.0.1:${openPort}/all`;
+  const images = await openAt('c');
+  for (const tag of ['x', 'y']) await make(images, `${repository}:${tag}`, tag);
+  await linesOf(images.push({ ...DEFAULTS, reference: repository, allTags: true }));
+  const other = await openAt('d');
+  assert.equal(
+    (await linesOf(other.pull({ ...DEFAULTS, reference: repository, allTags: true }))).at(-1),
+    `Status: Downloaded newer image for ${repository}`,
+  );
+  assert.deepEqual(
+    other
+      .list()
+      .flatMap(({ tags }) => tags)
+      .toSorted(),
+    [`${repository}:x`, `${repository}:y`],
+  );
+});
+
+test("pull, push: what is not there, and who may not, in Docker's words", async () => {
+  const images = await openAt('e');
+  const pull = async (reference: string, auth: RegistryAuth | null = null): Promise<string[]> =>
+    await linesOf(images.pull({ ...DEFAULTS, reference, auth }));
+  const here = `127.0.0.1:${openPort}`;
+  await assert.rejects(pull(`${here}/none:1`), {
+    code: 'REGISTRY_NOT_FOUND',
+    message: `manifest for ${here}/none:1 not found: manifest unknown: manifest unknown`,
+  });
+  await assert.rejects(pull('127.0.0.1:1/none/none'), {
+    message: 'Get "http://127.0.0.1:1/v2/": dial tcp 127.0.0.1:1: connect: connection refused',
+  });
+  assert.throws(() => images.push({ ...DEFAULTS, reference: 'none' }), {
+    message: 'An image does not exist locally with the tag: none',
+  });
+  const there = `127.0.0.1:${authPort}`;
+  const auth = { username: 'u', password: 'secret', identityToken: '', registryToken: '', serverAddress: there };
+  await make(images, `${there}/p:1`, 'x');
+  const push = async (given: RegistryAuth | null): Promise<string[]> =>
+    await linesOf(images.push({ ...DEFAULTS, reference: `${there}/p:1`, auth: given }));
+  await assert.rejects(push(null), /no basic auth credentials/);
+  await assert.rejects(push({ ...auth, password: 'wrong' }), /unauthorized: authentication required/);
+});
+
+test('pull: takes the image for the platform out of an index that skopeo copied', async () => {
+  const repository = `127.0.0.1:${openPort}/multi`;
+  const images = await openAt('f');
+  const id = await make(images, `${repository}:amd`, 'amd');
+  await linesOf(images.push({ ...DEFAULTS, reference: `${repository}:amd` }));
+  const manifest = execFileSync('skopeo', ['inspect', '--raw', '--tls-verify=false', `docker://${repository}:amd`]);
+  const digest = images.resolve(id).digests[0]!.split('@')[1]!;
+  const entry = (architecture: string, at: string): object => ({
+    mediaType: 'application/vnd.docker.distribution.manifest.v2+json',
+    size: manifest.length,
+    digest: at,
+    platform: { os: 'linux', architecture },
+  });
+  const index = JSON.stringify({
+    schemaVersion: 2,
+    mediaType: 'application/vnd.docker.distribution.manifest.list.v2+json',
+    manifests: [entry('arm64', digest), entry('amd64', digest)],
+  });
+  await new Promise<void>((resolve, reject) => {
+    const put = httpRequest(
+      `http://127.0.0.1:${openPort}/v2/multi/manifests/index`,
+      { method: 'PUT', headers: { 'Content-Type': 'application/vnd.docker.distribution.manifest.list.v2+json' } },
+      (response) => (
+        response.resume(),
+        response.statusCode === 201 ? resolve() : reject(new Error(String(response.statusCode)))
+      ),
+    );
+    put.end(index);
+  });
+  const other = await openAt('g');
+  await linesOf(
+    other.pull({
+      ...DEFAULTS,
+      reference: `${repository}:index`,
+      platform: { os: 'linux', architecture: 'amd64', variant: '' },
+    }),
+  );
+  assert.equal(other.resolve(`${repository}:index`).id, id);
+  await assert.rejects(
+    linesOf(
+      other.pull({
+        ...DEFAULTS,
+        reference: `${repository}:index`,
+        platform: { os: 'linux', architecture: 's390x', variant: '' },
+      }),
+    ),
+    { message: 'no matching manifest for linux/s390x in the manifest list entries' },
+  );
+});
+
+/** Between us and the open registry: `meddle` may answer itself (true) or let it pass. */
+async function proxy(
+  meddle: (
+    request: IncomingMessage,
+    response: ServerResponse,
+    upstream: (alter: (body: Buffer) => Buffer) => void,
+  ) => boolean,
+): Promise<{ server: Server; port: number }> {
+  const server = createServer((request, response) => {
+    const forward = (alter: ((body: Buffer) => Buffer) | null): void => {
+      const out = httpRequest(
+        {
+          host: '127.0.0.1',
+          port: openPort,
+          path: request.url,
+          method: request.method,
+          headers: { ...request.headers, host: `127.0.0.1:${openPort}` },
+        },
+        (answer) => {
+          if (alter === null) {
+            response.writeHead(answer.statusCode ?? 500, answer.headers);
+            answer.pipe(response);
+            return;
+          }
+          const parts: Buffer[] = [];
+          answer
+            .on('data', (part: Buffer) => parts.push(part))
+            .on('end', () => {
+              const body = Buffer.concat(parts);
+              response.writeHead(answer.statusCode ?? 500, answer.headers);
+              const altered = alter(body);
+              response.write(altered, () => (altered.length < body.length ? response.destroy() : response.end()));
+            });
+        },
+      );
+      request.pipe(out);
+    };
+    if (!meddle(request, response, forward)) forward(null);
+  });
+  await new Promise<void>((resolve) => server.listen(0, '127.0.0.1', resolve));
+  return { server, port: (server.address() as AddressInfo).port };
+}
+
+test('pull: goes on by range where a connection broke, refuses changed bytes, stops when asked', async () => {
+  const images = await openAt('h');
+  const id = await make(
+    images,
+    `127.0.0.1:${openPort}/big:1`,
+    Buffer.from(Array.from({ length: 300_000 }, (_, i) => (i * 7919) % 251)),
+  );
+  await linesOf(images.push({ ...DEFAULTS, reference: `127.0.0.1:${openPort}/big:1` }));
+  const ranges: (string | undefined)[] = [];
+  let mode: 'cut' | 'change' | 'hang' = 'cut';
+  const { server, port } = await proxy((request, response, upstream) => {
+    if (!/blobs/.test(request.url ?? '') || request.method !== 'GET') return false;
+    if (mode === 'hang') return ranges.length >= 0 && response.writeHead(200).write('x');
+    ranges.push(request.headers.range);
+    if (mode === 'cut') {
+      if (ranges.length !== 2) return false; // the config comes first
+      upstream((body) => body.subarray(0, 1000));
+    } else upstream((body) => Buffer.from(body.map((byte, i) => (i === 500 ? byte ^ 1 : byte))));
+    return true;
+  });
+  const reference = `127.0.0.1:${port}/big:1`;
+  const other = await openAt('i');
+  await linesOf(other.pull({ ...DEFAULTS, reference }));
+  assert.equal(other.resolve(reference).id, id);
+  assert.deepEqual(ranges.slice(1), [undefined, 'bytes=1000-']);
+  await other.remove(id, { force: true, prune: true }, () => null);
+  mode = 'change';
+  await assert.rejects(linesOf(other.pull({ ...DEFAULTS, reference })), { code: 'IMAGE_CORRUPT' });
+  mode = 'hang';
+  const stop = new AbortController();
+  setTimeout(() => stop.abort(), 200);
+  await assert.rejects(linesOf(other.pull({ ...DEFAULTS, reference, signal: stop.signal })), {
+    message: 'context canceled',
+  });
+  assert.deepEqual(other.list(), []);
+  assert.deepEqual(await readdir(join(scratch, 'i/layer')), ['empty']);
+  server.closeAllConnections();
+  server.close();
+});
