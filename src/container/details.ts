@@ -33,7 +33,10 @@ export async function describe(
       hostname: container.run > 0 ? posix.join(directory, 'hostname') : '',
       hosts: container.run > 0 ? posix.join(directory, 'hosts') : '',
     },
-    overlay: overlayOf(parts, container),
+    // Only inspect looks at it, and a list of a thousand would spend most of its time on it.
+    get overlay() {
+      return overlayOf(parts, container);
+    },
     sizes: options.size ? await sizesOf(parts, container) : null,
     runtime: container.spec.host.runtime,
     appArmorProfile: appArmorProfileOf(parts, container),

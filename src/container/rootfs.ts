@@ -54,7 +54,7 @@ export class RunMounts {
     const { id } = container;
     // What --rm throws away need not reach the disk; a restart finds the mark of the last such mount and must take it off.
     const volatile = container.spec.host.autoRemove;
-    if (volatile) {
+    if (volatile && container.run > 1) {
       const { workDir } = this.#snapshots.describe(id);
       await rm(posix.join(workDir, 'work/incompat'), { recursive: true, force: true });
     }
