@@ -212,7 +212,8 @@ export class Oracle {
       const what = `${id} is ${state.at}`;
       if (LIVE.includes(state.at)) {
         const pid = 'pid' in state ? state.pid : 0;
-        if (this.#kernel.history.get(`${id} ${container.run}`)?.untold === true) continue;
+        const untold = this.#kernel.history.get(`${id} ${container.run}`)?.untold === true;
+        if (untold && state.at !== 'stopping') continue; // Nobody had a reason to ask.
         if (live.length !== 1 || live[0]?.pid !== pid)
           this.#violate('rest', `${what} with pid ${pid}, the kernel has ${live.map((p) => p.pid).join()}`);
         if (wanted?.is === 'gone' || (wanted?.is === 'down' && !wanted.softly))

@@ -57,10 +57,9 @@ export function onResumed(container: Container, { run }: Of<Fact, 'resumed'>, no
   const { state } = container;
   if (run !== container.run) return step(container);
   if (state.at === 'stopping' && state.paused) {
-    return step({ ...container, state: { ...state, paused: false } }, publish('unpause'), {
-      kind: 'settle',
-      until: 'resumed',
-    });
+    // Thawed only so that SIGKILL can end it, it is not published (as dockerd was seen to do).
+    const told = state.phase === 'killed' ? [] : [publish('unpause')];
+    return step({ ...container, state: { ...state, paused: false } }, ...told, { kind: 'settle', until: 'resumed' });
   }
   if (state.at !== 'paused') return step(container, { kind: 'settle', until: 'resumed' });
   const { pid, startedAt, oomKilled } = state;

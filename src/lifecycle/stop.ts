@@ -148,6 +148,8 @@ export function onStuckDue(container: Container, event: Timer): Step {
     { ...container, state: { ...state, ...(by !== undefined && { by }) } },
     { kind: 'signal-process', run, pid: state.pid, signal: SIGKILL, request: null },
     { kind: 'report-stuck', pid: state.pid },
+    // Asked again until it is gone: also an end whose report got lost is found so.
+    { kind: 'set-timer', timer: 'stuck-due', delayMs: STUCK_MS, run },
   );
 }
 

@@ -19,7 +19,10 @@ export class Attachments {
     return new Promise((resolve) => {
       if (signal.aborted) return resolve(null);
       const settle = (stream: Duplex | null): void => {
-        this.#pending.delete(pending);
+        if (!this.#pending.delete(pending)) {
+          stream?.destroy(); // Nobody waits for it any more.
+          return;
+        }
         signal.removeEventListener('abort', pending.drop);
         resolve(stream);
       };
@@ -34,9 +37,10 @@ export class Attachments {
     return [...this.#pending];
   }
 
-  /** Those that came while the start was under way. */
-  async connectLate(id: string, runtime: Runtime): Promise<void> {
+  /** Those that came while the start was under way; the start itself sees to those it was `given`. */
+  async connectLate(id: string, runtime: Runtime, given: readonly PendingAttachment[]): Promise<void> {
     for (const pending of this.#pending) {
+      if (given.includes(pending)) continue;
       try {
         pending.connect(await runtime.attach(id, pending.streams));
       } catch {

@@ -132,10 +132,11 @@ export class Keeper {
     if (this.waits.size > 0) this.#wakeIfDown();
   }
 
-  /** Synced to disk where a power cut must not undo what was promised: a stop or a removal. */
+  /** Synced to disk where a power cut must not undo what was promised: a stop, a removal, a change of the record. */
   #save(before: Container, container: Container): Error | null {
     const { records, logger } = this.#host.context;
-    const durable = container.intent.wanted !== before.intent.wanted && container.intent.wanted !== 'run';
+    const down = container.intent.wanted !== before.intent.wanted && container.intent.wanted !== 'run';
+    const durable = down || container.name !== before.name || container.spec !== before.spec;
     try {
       records.put(container.id, container, { durable });
       if (!durable) this.#host.savedSoftly(this);
@@ -264,6 +265,7 @@ export class Keeper {
       ...(state.at === 'starting' ? (['started'] as const) : []),
     ];
     const tickets = this.#requests.waitingFor(untils);
+    if (tickets.length === 0) return;
     const tell = (message: string): void => {
       this.#host.context.logger.warn({ container: id, pid }, message);
       for (const ticket of tickets) this.#requests.refuse(ticket, new EngineError('CONTAINER_STUCK', message));

@@ -53,10 +53,11 @@ export class Processes {
         if (container.intent.wanted === 'remove') throw overtaken(container);
         const launch = await this.#context.resources.acquire(container, stack);
         if (this.#owner.container.intent.wanted === 'remove') throw overtaken(container);
-        const { pid, startedAt } = await this.#context.runtime.start({ ...launch, run }, attachments.waiting());
+        const given = attachments.waiting();
+        const { pid, startedAt } = await this.#context.runtime.start({ ...launch, run }, given);
         stack.move(); // From now on release() gives it back, also after a crash.
         this.#owner.send({ kind: 'process-started', run, pid, startedAt });
-        void attachments.connectLate(container.id, this.#context.runtime);
+        void attachments.connectLate(container.id, this.#context.runtime, given);
         return;
       } catch (error) {
         failed = error;
