@@ -152,6 +152,12 @@ export class Attachments {
     await this.#queue(sandbox.containerId, () => this.#release(sandbox));
   }
 
+  /** The daemon ends: what it holds open is closed, what containers use in the kernel stays. */
+  async close(): Promise<void> {
+    const { interfaces, publisher, resolvers } = this.#options;
+    await Promise.all([publisher.close(), resolvers.close(), interfaces.close()]);
+  }
+
   renamed(containerId: string, name: string): void {
     const sandbox = this.#live.get(containerId);
     if (sandbox === undefined) return;

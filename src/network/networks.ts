@@ -15,7 +15,6 @@ import { formatAddress, formatSubnet, overlaps, parseCidr, type Family, type Sub
 import type { Attachments } from './attachments.ts';
 import type { Firewall } from './firewall.ts';
 import type { HostFacts } from './host-facts.ts';
-import type { Interfaces } from './interfaces.ts';
 import { bridgeNameOf, LiveNetwork, localIpv6Pool, resolveIpam } from './live-network.ts';
 import { bridgeOptions, checkSpec, vlanOptions } from './network-spec.ts';
 import { parseExposedPort, portKey } from './port-spec.ts';
@@ -37,7 +36,6 @@ export interface NetworkState {
   readonly live: Map<string, LiveNetwork>;
   readonly subnets: Subnets;
   readonly firewall: Firewall;
-  readonly interfaces: Interfaces;
   readonly attachments: Attachments;
   readonly facts: HostFacts;
   readonly mtu: number;
@@ -251,7 +249,7 @@ export class EngineNetworks implements Networks {
   }
 
   async shutdown({ keep }: { readonly keep: boolean }): Promise<void> {
-    await this.#state.interfaces.close();
+    await this.#state.attachments.close();
     if (keep) return;
     await this.#state.firewall.remove();
     await Promise.all([...this.#state.live.values()].map((live) => this.#dismantle(live)));

@@ -132,7 +132,6 @@ export async function openNetworks(options: NetworksOptions): Promise<Networks> 
     live,
     subnets: new Subnets(pools.length === 0 ? DEFAULT_POOLS : pools),
     firewall,
-    interfaces,
     attachments,
     facts,
     mtu,

@@ -20,6 +20,7 @@ export interface PublishTarget {
 
 /** Host ports that containers had in their last run, for this many of them. */
 const REMEMBERED_MAX = 4096;
+const WISHES_AT_ONCE = 64;
 const ANY_V4: Address = { family: 4, value: 0n };
 const ANY_V6: Address = { family: 6, value: 0n };
 
@@ -46,7 +47,16 @@ export class Publisher {
     this.#leases.set(containerId, leases);
     try {
       const mappings: PortMapping[] = [];
-      for (const wish of wishes) mappings.push(...(await this.#take(containerId, wish, target, leases)));
+      for (let start = 0; start < wishes.length; start += WISHES_AT_ONCE) {
+        // Each wish enters its port before it waits, so an exact one is never lost to an ephemeral one behind it.
+        const some = wishes
+          .slice(start, start + WISHES_AT_ONCE)
+          .map((wish) => this.#take(containerId, wish, target, leases));
+        const outcomes = await Promise.allSettled(some);
+        const failed = outcomes.find((outcome) => outcome.status === 'rejected');
+        if (failed !== undefined) throw failed.reason;
+        for (const taken of some) mappings.push(...(await taken));
+      }
       await this.#firewall.setMappings(containerId, mappings);
       return mappings.map(toRecord);
     } catch (error) {
@@ -91,6 +101,13 @@ export class Publisher {
         );
       }
     }
+  }
+
+  /** The daemon ends: rules stay, sockets go. */
+  async close(): Promise<void> {
+    const leases = [...this.#leases.values()].flat();
+    this.#leases.clear();
+    await Promise.all(leases.map((lease) => lease.release()));
   }
 
   async #take(containerId: string, wish: PortWish, target: PublishTarget, leases: PortLease[]): Promise<PortMapping[]> {

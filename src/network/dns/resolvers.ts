@@ -71,6 +71,10 @@ export class Resolvers {
     await Promise.all([running.server.close(), running.forwarder.close()]);
   }
 
+  async close(): Promise<void> {
+    await Promise.all([...this.#running.keys()].map((containerId) => this.stop(containerId)));
+  }
+
   async #bind(namespace: string, wanted: number): Promise<{ udp: number; tcp: number; port: number }> {
     const { network, processes } = this.#options.kernel;
     let failure: unknown;
