@@ -44,7 +44,7 @@ export const networkDisconnectRequest = struct('network.DisconnectOptions', { Co
 export function parseNetworkCreate(asked: Decoded<typeof networkCreateRequest>, minor: number): NetworkSpec {
   return {
     name: asked.Name,
-    driver: asked.Driver,
+    driver: asked.Driver || 'bridge',
     internal: asked.Internal,
     attachable: asked.Attachable,
     ingress: asked.Ingress,
