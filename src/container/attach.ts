@@ -5,6 +5,7 @@ import { EngineError } from '../core/engine-error.ts';
 import { pausedBeforeAttach } from '../lifecycle/words.ts';
 import type { LogEntry } from '../log/port.ts';
 import { parseDetachKeys } from './detach-keys.ts';
+import { publishEvent } from './events.ts';
 import { logFileFor } from './logs.ts';
 import type { Parts } from './parts.ts';
 import type { Containers } from './port.ts';
@@ -37,6 +38,7 @@ export async function attach(
     const read = { stdout, stderr, sinceNs: null, untilNs: null, tail: null, follow: false };
     past = parts.readLog(file, read, { signal, ended: AbortSignal.abort() });
   }
+  publishEvent(parts, container, 'attach');
   let stream: Promise<Duplex | null> | null = null;
   if (options.stream) {
     // stdin of a container that was made without one is not an error: what is sent goes nowhere.

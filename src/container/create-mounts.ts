@@ -55,10 +55,17 @@ function planInput(parts: Parts, host: HostSpec, volumes: readonly string[] | nu
   return {
     host,
     volumes,
-    mountsOf: (ref) => parts.resolver.resolve(ref).mounts,
+    mountsOf: (ref) => mountsOf(parts, ref),
     sourceExists: exists,
     engineRoot: parts.settings.dataRoot,
   };
+}
+
+/** Not 404: clients would take it for the image that is missing, and pull. */
+function mountsOf(parts: Parts, ref: string): readonly MountPoint[] {
+  const container = parts.resolver.tryResolve(ref);
+  if (container === undefined) throw new EngineError('CONTAINER_SPEC_INVALID', `No such container: ${ref}`);
+  return container.mounts;
 }
 
 async function takeVolume(

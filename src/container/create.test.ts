@@ -185,7 +185,7 @@ test('createContainer: refuses in the order and words of Docker', () =>
         'CONTAINER_SPEC_INVALID',
         'could not get container for gone: No such container: gone',
       ],
-      [specOf({ host: { volumesFrom: ['gone'] } }), 'CONTAINER_NOT_FOUND', 'No such container: gone'],
+      [specOf({ host: { volumesFrom: ['gone'] } }), 'CONTAINER_SPEC_INVALID', 'No such container: gone'],
       [
         specOf({ host: { binds: ['/a:relative'] } }),
         'MOUNT_INVALID',

@@ -19,14 +19,22 @@ const MOUNT: MountPoint = {
   type: 'volume', name: 'v', source: '/volumes/v/_data', destination: '/data', driver: 'local', mode: '', readWrite: true,
   propagation: '', anonymous: true, copyUp: true, subpath: '', options: [], createSource: false,
 }; // prettier-ignore
-const IMAGE_MOUNT: MountPoint = { ...MOUNT, type: 'image', name: '', source: 'sha256:2', destination: '/im', anonymous: false };
+const IMAGE_MOUNT: MountPoint = {
+  ...MOUNT,
+  type: 'image',
+  name: '',
+  source: 'sha256:2',
+  destination: '/im',
+  anonymous: false,
+};
 
 function world(dataRoot: string, ...containers: Container[]) {
   const open = new Set<string>();
   const state = { open, failAt: '', order: [] as string[] };
   const take = async (what: string): Promise<void> => {
     await new Promise(setImmediate);
-    if (state.failAt !== '' && what.startsWith(state.failAt)) throw new EngineError('RUNTIME_START_FAILED', `no ${what}`);
+    if (state.failAt !== '' && what.startsWith(state.failAt))
+      throw new EngineError('RUNTIME_START_FAILED', `no ${what}`);
     state.order.push(`+${what}`);
     open.add(what);
   };
@@ -52,7 +60,13 @@ function world(dataRoot: string, ...containers: Container[]) {
     networks: {
       attach: async ({ mode }: { mode: string }) => {
         await take('network');
-        return { namespacePath: mode === 'host' ? null : '/netns/x', endpoints: new Map(), resolvConfPath: '/f/resolv.conf', hostsPath: '/f/hosts', hostnamePath: null };
+        return {
+          namespacePath: mode === 'host' ? null : '/netns/x',
+          endpoints: new Map(),
+          resolvConfPath: '/f/resolv.conf',
+          hostsPath: '/f/hosts',
+          hostnamePath: null,
+        };
       },
       detach: async () => give('network'),
       adopt: async () => take('network'),
@@ -68,7 +82,8 @@ function world(dataRoot: string, ...containers: Container[]) {
     },
     mounts: { mount: async () => take('shm'), unmount: async () => give('shm') },
     rootFiles: {
-      readText: async (_: string, path: string) => (path === '/etc/passwd' ? 'root:x:0:0::/root:/bin/sh\napp:x:7:8::/home/app:/bin/sh\n' : ''),
+      readText: async (_: string, path: string) =>
+        path === '/etc/passwd' ? 'root:x:0:0::/root:/bin/sh\napp:x:7:8::/home/app:/bin/sh\n' : '',
       ensureDirectory: async () => {
         if (state.failAt === 'directory') throw new EngineError('CONTAINER_PATH_INVALID', 'no directory');
       },
@@ -96,7 +111,13 @@ const FULL = containerOf({
   mounts: [MOUNT, IMAGE_MOUNT],
   spec: specOf({
     process: { workingDir: '/w', user: 'app', openStdin: true, stdinOnce: true },
-    host: { ipcMode: 'shareable', autoRemove: true, runtime: 'crun', cgroupnsMode: 'private', log: { driver: 'json-file', options: {} } },
+    host: {
+      ipcMode: 'shareable',
+      autoRemove: true,
+      runtime: 'crun',
+      cgroupnsMode: 'private',
+      log: { driver: 'json-file', options: {} },
+    },
   }),
 });
 
@@ -106,11 +127,17 @@ test('StartResources.acquire: everything for a launch, and release gives all of 
     await using stack = new AsyncDisposableStack();
     const launch = await resources.acquire(FULL, stack);
     const oci = launch.oci as OciSpec;
-    assert.deepEqual([launch.id, launch.run, launch.runtime, launch.tty, launch.stdin], [FULL.id, 1, 'crun', false, 'once']);
+    assert.deepEqual(
+      [launch.id, launch.run, launch.runtime, launch.tty, launch.stdin],
+      [FULL.id, 1, 'crun', false, 'once'],
+    );
     assert.equal(launch.log?.path, join(dataRoot, `containers/${FULL.id}/${FULL.id}-json.log`));
     assert.deepEqual(oci.process.user, { uid: 7, gid: 8, additionalGids: [8] });
     assert.equal(oci.process.cwd, '/w');
-    assert.deepEqual(oci.linux.namespaces.find(({ type }) => type === 'network'), { type: 'network', path: '/netns/x' });
+    assert.deepEqual(
+      oci.linux.namespaces.find(({ type }) => type === 'network'),
+      { type: 'network', path: '/netns/x' },
+    );
     const sources = new Map(oci.mounts.map((mount) => [mount.destination, mount.source]));
     assert.equal(sources.get('/etc/hosts'), '/f/hosts');
     assert.equal(sources.has('/etc/hostname'), false);
@@ -145,38 +172,57 @@ for (const failAt of ['mount ', 'network', 'volume', 'snapshot', 'mount .image',
     }));
 }
 
-test('StartResources.acquire: an unknown user is an error of the start, in Docker\'s words', () =>
+test("StartResources.acquire: an unknown user is an error of the start, in Docker's words", () =>
   withData(async (dataRoot) => {
     const nobody = containerOf({ spec: specOf({ process: { user: 'nosuch' } }) });
     const { state, resources } = world(dataRoot, nobody);
-    await assert.rejects(async () => {
-      await using stack = new AsyncDisposableStack();
-      await resources.acquire(nobody, stack);
-    }, { message: 'unable to find user nosuch: no matching entries in passwd file' });
+    await assert.rejects(
+      async () => {
+        await using stack = new AsyncDisposableStack();
+        await resources.acquire(nobody, stack);
+      },
+      { message: 'unable to find user nosuch: no matching entries in passwd file' },
+    );
     assert.deepEqual([...state.open], []);
   }));
 
-test('StartResources.acquire: who is joined must run, in Docker\'s words', () =>
+test("StartResources.acquire: who is joined must run, in Docker's words", () =>
   withData(async (dataRoot) => {
     const other = containerOf({ id: 'b'.repeat(64), name: 'other' });
     const cases: [Parameters<typeof specOf>[0], string][] = [
-      [{ host: { networkMode: `container:${other.id}` } }, 'cannot join network namespace of a non running container: container other is created'],
+      [
+        { host: { networkMode: `container:${other.id}` } },
+        'cannot join network namespace of a non running container: container other is created',
+      ],
       [{ host: { networkMode: 'container:gone' } }, 'joining network namespace of container: No such container: gone'],
-      [{ host: { pidMode: `container:${other.id}` } }, `failed to join PID namespace: container ${other.id} is not running`],
+      [
+        { host: { pidMode: `container:${other.id}` } },
+        `failed to join PID namespace: container ${other.id} is not running`,
+      ],
       [{ host: { ipcMode: 'container:gone' } }, 'failed to join IPC namespace: No such container: gone'],
-      [{ host: { links: ['other:db'] }, endpoints: { bridge: null as never } }, 'Cannot link to a non running container: /other AS /web/db'],
+      [
+        { host: { links: ['other:db'] }, endpoints: { bridge: null as never } },
+        'Cannot link to a non running container: /other AS /web/db',
+      ],
     ];
     for (const [spec, message] of cases) {
       const container = containerOf({ spec: specOf(spec) });
       const { state, resources } = world(dataRoot, container, other);
-      await assert.rejects(async () => {
-        await using stack = new AsyncDisposableStack();
-        await resources.acquire(container, stack);
-      }, { message });
+      await assert.rejects(
+        async () => {
+          await using stack = new AsyncDisposableStack();
+          await resources.acquire(container, stack);
+        },
+        { message },
+      );
       assert.deepEqual([...state.open], []);
     }
     const own = containerOf({ spec: specOf({ host: { ipcMode: `container:${other.id}` } }) });
-    const { resources } = world(dataRoot, own, { ...other, state: LIVE, spec: specOf({ host: { ipcMode: 'private' } }) });
+    const { resources } = world(dataRoot, own, {
+      ...other,
+      state: LIVE,
+      spec: specOf({ host: { ipcMode: 'private' } }),
+    });
     await assert.rejects(async () => {
       await using stack = new AsyncDisposableStack();
       await resources.acquire(own, stack);
