@@ -25,7 +25,7 @@ import { readHostFacts } from './host-facts.ts';
 import { openRuntime } from './oci-runtime.ts';
 import { RuntimeStartError, type Launch, type Runtime, type RuntimeEvent } from './port.ts';
 import { buildOciSpec } from './spec/build-oci-spec.ts';
-import type { HostFacts } from './spec/input.ts';
+import type { HostFacts, SpecMount } from './spec/input.ts';
 import { buildExecProcess } from './spec/process.ts';
 import { NO_RESOURCES, plainInput, plainSpec } from './spec/spec-fixture.ts';
 import { buildResources } from './spec/resources.ts';
@@ -99,13 +99,19 @@ async function open(): Promise<{
 
 function launch(
   cmd: string[],
-  options: { runtime: string; process?: Partial<ProcessSpec>; host?: Partial<HostSpec> },
+  options: { runtime: string; process?: Partial<ProcessSpec>; host?: Partial<HostSpec>; mounts?: readonly SpecMount[] },
 ): Launch {
   const id = `runtimetest-${process.pid}-${++count}`;
   const host = { networkMode: 'none', ipcMode: 'private', ...options.host };
   const resources = { ...NO_RESOURCES, ...host.resources, cgroupParent: CGROUP_PARENT };
   const spec = plainSpec({ cmd, ...options.process }, { ...host, resources });
-  const input = plainInput(spec, { id, rootfsPath: rootfs, networkNamespacePath: null, host: facts });
+  const input = plainInput(spec, {
+    id,
+    rootfsPath: rootfs,
+    networkNamespacePath: null,
+    host: facts,
+    mounts: options.mounts ?? [],
+  });
   const tty = options.process?.tty ?? false;
   const oci = buildOciSpec({ ...input, spec: { ...spec, process: { ...spec.process, networkDisabled: true } } });
   return {
@@ -257,6 +263,9 @@ for (const name of ['crun', 'runc'] as const) {
         host: { resources: { ...NO_RESOURCES, memoryBytes: 64 << 20, memorySwapBytes: 128 << 20 } },
       });
       const { pid } = await runtime.start(one, []);
+      // runc's start is over before its threads have made way for the command; a freeze just then is the kernel room's to test.
+      while (readFileSync(`/proc/${pid}/comm`, 'utf8') !== 'sleep\n')
+        await new Promise((resolve) => setTimeout(resolve, 5));
       await runtime.pause(one.id);
       const next = await open();
       assert.deepEqual(await next.runtime.recover(one.id, 2), { at: 'never-started' });
@@ -323,6 +332,33 @@ for (const name of ['crun', 'runc'] as const) {
         false,
       );
       assertNothingLeft(two.id);
+    });
+
+    test('start: read-only binds of a directory with a mount below it, and of a file', async () => {
+      const { runtime, event } = await open();
+      const source = join(scratch, `source-${name}`);
+      mkdirSync(join(source, 'below'), { recursive: true });
+      writeFileSync(join(source, 'file'), 'content\n');
+      execFileSync('mount', ['-t', 'tmpfs', 'runtimetest', join(source, 'below')]);
+      try {
+        const mount = { type: 'bind' as const, readWrite: false, propagation: '', options: [] };
+        const one = launch(['sh', '-c', 'cat /file; touch /dir/x || echo no; touch /dir/below/x || echo neither'], {
+          runtime: name,
+          mounts: [
+            { ...mount, source, destination: '/dir' },
+            { ...mount, source: join(source, 'file'), destination: '/file' },
+          ],
+        });
+        await runtime.start(one, []);
+        await event('exited', one.id);
+        await runtime.release(one.id);
+        const said = output(one.id);
+        assert.match(said, /^content$/m);
+        assert.match(said, /^no$/m);
+        assert.match(said, /^neither$/m);
+      } finally {
+        execFileSync('umount', [join(source, 'below')]);
+      }
     });
 
     test('release: kills what lives, and can be called again', async () => {

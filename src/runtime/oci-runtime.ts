@@ -21,6 +21,7 @@ import {
 } from '../shim/client.ts';
 import { SHIM_STDERR, SHIM_STDIN, SHIM_STDOUT, type ShimEvent, type ShimState } from '../shim/protocol.ts';
 import { isFrozen, updateCgroup } from './cgroup-update.ts';
+import { adaptMountsForCrun } from './crun-mounts.ts';
 import { writeExecFile } from './exec-file.ts';
 import type {
   ExecLaunch,
@@ -101,7 +102,8 @@ class OciRuntime implements Runtime {
     let spawned: ShimSpawned;
     try {
       const filter = await this.#filter(entry, launch.oci);
-      await writeConfig(directory, launch.oci, { run, bootId: this.#bootId, runtime }, filter);
+      const oci = isCrun(entry.path) ? await adaptMountsForCrun(launch.oci) : launch.oci;
+      await writeConfig(directory, oci, { run, bootId: this.#bootId, runtime }, filter);
       spawned = await this.#spawn(launch, identity, entry, attachments, (event) => deliver(event));
     } catch (error) {
       await this.#cleanUp(identity, error);
