@@ -61,8 +61,9 @@ export class EngineNetworks implements Networks {
     return [...this.#state.live.values()].map(({ network }) => network);
   }
 
-  create(spec: NetworkSpec): Promise<{ readonly network: Network; readonly warning: string }> {
+  create(asked: NetworkSpec): Promise<{ readonly network: Network; readonly warning: string }> {
     return this.#queue(async () => {
+      const spec = { ...asked, driver: asked.driver === '' ? 'bridge' : asked.driver };
       checkSpec(spec);
       if (this.list().some(({ name }) => name === spec.name)) {
         throw new EngineError('NETWORK_NAME_TAKEN', `network with name ${spec.name} already exists`);
