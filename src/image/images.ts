@@ -38,7 +38,11 @@ export interface ImagesOptions {
   readonly logger: Logger;
   /** What "docker_version" says in configs made here. */
   readonly dockerVersion?: string;
-  readonly registry?: Partial<RegistryOptions>;
+  /** As dockerd's options of the same names. */
+  readonly insecureRegistries?: readonly string[];
+  readonly registryMirrors?: readonly string[];
+  readonly maxConcurrentDownloads?: number;
+  readonly maxConcurrentUploads?: number;
 }
 
 /** Reads records only; left-overs of a crash are removed before it resolves, off the main loop. */
@@ -62,7 +66,13 @@ export async function openImages(options: ImagesOptions): Promise<Images> {
   stores.attach(snapshots);
   await layers.sweep();
   await stores.collectLayers();
-  const registryOptions = { ...REGISTRY_DEFAULTS, ...options.registry };
+  const registryOptions: RegistryOptions = {
+    ...REGISTRY_DEFAULTS,
+    insecureRegistries: options.insecureRegistries ?? REGISTRY_DEFAULTS.insecureRegistries,
+    mirrors: options.registryMirrors ?? REGISTRY_DEFAULTS.mirrors,
+    concurrentDownloadsMax: options.maxConcurrentDownloads ?? REGISTRY_DEFAULTS.concurrentDownloadsMax,
+    concurrentUploadsMax: options.maxConcurrentUploads ?? REGISTRY_DEFAULTS.concurrentUploadsMax,
+  };
   const downloads = await Downloads.open(
     join(dataRoot, 'image', 'download'),
     registryOptions.concurrentDownloadsMax,

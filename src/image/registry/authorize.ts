@@ -42,9 +42,21 @@ export class Authorizer {
   #challenges: readonly Challenge[] = [];
   readonly #tokens = new Map<string, { readonly token: string; readonly untilMs: number }>();
 
+  #isIdentityWanted = false;
+  #identityToken = '';
+
   constructor(endpoint: Endpoint, auth: RegistryAuth | null) {
     this.#endpoint = endpoint;
     this.#auth = auth;
+  }
+
+  /** The next token comes with one that stands for the password. */
+  wantIdentity(): void {
+    this.#isIdentityWanted = true;
+  }
+
+  get identityToken(): string {
+    return this.#identityToken;
   }
 
   /** What the registry asks for. */
@@ -95,6 +107,7 @@ export class Authorizer {
     const token = isObject(answer) ? (answer['token'] ?? answer['access_token']) : undefined;
     if (typeof token !== 'string' || token === '')
       throw new EngineError('REGISTRY_UNREACHABLE', 'authorization server did not include a token in the response');
+    if (isObject(answer) && typeof answer['refresh_token'] === 'string') this.#identityToken = answer['refresh_token'];
     const lifeS =
       isObject(answer) && typeof answer['expires_in'] === 'number' ? Math.max(60, answer['expires_in']) : 60;
     this.#tokens.set(key, { token, untilMs: performance.now() + lifeS * 1000 - 10_000 });
@@ -107,6 +120,8 @@ export class Authorizer {
     for (const scope of scopes) url.searchParams.append('scope', scope);
     if (this.#auth === null || this.#auth.username === '') return { method: 'GET', url: url.href, signal };
     url.searchParams.append('account', this.#auth.username);
+    if (this.#isIdentityWanted) url.searchParams.append('offline_token', 'true');
+    url.searchParams.append('client_id', CLIENT_ID);
     return { method: 'GET', url: url.href, headers: { Authorization: this.#basic(this.#auth) }, signal };
   }
 

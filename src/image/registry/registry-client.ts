@@ -77,9 +77,11 @@ export class RegistryClient implements Disposable {
     this.#endpoint[Symbol.dispose]();
   }
 
-  /** Asks for nothing, with the credentials: throws when they are not taken. */
-  async checkCredentials(): Promise<void> {
+  /** Asks for nothing, with the credentials; an identity token where there are such, else "". @throws when they are not taken */
+  async checkCredentials(): Promise<string> {
+    this.#authorizer.wantIdentity();
     await readBody(await this.#send({ method: 'GET', url: `${this.#endpoint.baseUrl}/v2/` }));
+    return this.#authorizer.identityToken;
   }
 
   /** By tag or digest; a digest is verified. */
@@ -163,7 +165,7 @@ export class RegistryClient implements Disposable {
     const query = new URLSearchParams({ mount: digest, from });
     const response = await this.#send({
       method: 'POST',
-      url: this.#url(`blobs/uploads/?${query}`),
+      url: this.#url(`blobs/uploads/?${query.toString()}`),
       extraScopes: [`repository:${from}:pull`],
     });
     await readBody(response);

@@ -24,6 +24,7 @@ import { openStore } from '../../store/store.ts';
 
 import { openImages } from '../images.ts';
 import type { Images, Progress, RegistryAuth } from '../port.ts';
+import { openRegistries } from './registries.ts';
 import { encodeHeader, padding } from '../tar-header.ts';
 
 let kernel: Kernel;
@@ -212,6 +213,19 @@ test("pull, push: what is not there, and who may not, in Docker's words", async 
     await linesOf(images.push({ ...DEFAULTS, reference: `${there}/p:1`, auth: given }));
   await assert.rejects(push(null), /no basic auth credentials/);
   await assert.rejects(push({ ...auth, password: 'wrong' }), /unauthorized: authentication required/);
+  const registries = openRegistries();
+  await assert.rejects(registries.authenticate({ ...auth, password: 'wrong' }), { code: 'REGISTRY_UNAUTHORIZED' });
+  await assert.rejects(registries.search({ term: `${here}/x`, limit: null, auth: null }), {
+    message: 'Unexpected status code 404',
+  });
+  await make(images, `${here}/d:1`, 'd');
+  await linesOf(images.push({ ...DEFAULTS, reference: `${here}/d:1` }));
+  const { descriptor, platforms } = await registries.distribution(`${here}/d:1`, null);
+  assert.equal(`${here}/d@${descriptor.digest}`, images.resolve(`${here}/d:1`).digests[0]);
+  assert.deepEqual(
+    platforms.map(({ os }) => os),
+    ['linux'],
+  );
 });
 
 test('pull: takes the image for the platform out of an index that skopeo copied', async () => {
@@ -295,7 +309,8 @@ async function proxy(
               const body = Buffer.concat(parts);
               response.writeHead(answer.statusCode ?? 500, answer.headers);
               const altered = alter(body);
-              response.write(altered, () => (altered.length < body.length ? response.destroy() : response.end()));
+              if (altered.length === body.length) response.end(altered);
+              else response.write(altered, () => setTimeout(() => response.destroy(), 100)); // after it was read
             });
         },
       );
@@ -307,7 +322,7 @@ async function proxy(
   return { server, port: (server.address() as AddressInfo).port };
 }
 
-test('pull: goes on by range where a connection broke, refuses changed bytes, stops when asked', async () => {
+test('pull: goes on by range where a connection broke, refuses changed bytes, stops when asked', async (t) => {
   const images = await openAt('h');
   const id = await make(
     images,
@@ -327,6 +342,10 @@ test('pull: goes on by range where a connection broke, refuses changed bytes, st
     } else upstream((body) => Buffer.from(body.map((byte, i) => (i === 500 ? byte ^ 1 : byte))));
     return true;
   });
+  t.after(() => {
+    server.closeAllConnections();
+    server.close();
+  });
   const reference = `127.0.0.1:${port}/big:1`;
   const other = await openAt('i');
   await linesOf(other.pull({ ...DEFAULTS, reference }));
@@ -343,6 +362,4 @@ test('pull: goes on by range where a connection broke, refuses changed bytes, st
   });
   assert.deepEqual(other.list(), []);
   assert.deepEqual(await readdir(join(scratch, 'i/layer')), ['empty']);
-  server.closeAllConnections();
-  server.close();
 });
