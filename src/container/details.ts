@@ -25,7 +25,7 @@ export async function describe(
     command: commandOf(container.spec.process),
     endpoints: endpointsOf(parts, container, live),
     ports: live ? parts.networks.ports(container.id) : NO_PORTS,
-    sandboxKey: live ? (parts.namespacePaths.get(container.id) ?? '') : '',
+    sandboxKey: sandboxKeyOf(parts, container),
     execIds: parts.supervisor.execs(container.id).flatMap((exec) => (exec.state.at === 'exited' ? [] : exec.id)),
     paths: {
       log: logKept(container) ? posix.join(directory, `${container.id}-json.log`) : '',
@@ -42,6 +42,15 @@ export async function describe(
     appArmorProfile: appArmorProfileOf(parts, container),
     platform: 'linux',
   };
+}
+
+/** The file of its network namespace; "" where it has none of its own. */
+function sandboxKeyOf(parts: Parts, container: Container): string {
+  const live = liveOf(container);
+  const { networkMode } = container.spec.host;
+  if (live === null || networkMode === 'host' || networkMode.startsWith('container:')) return '';
+  // One that runs since before the daemon started is known by its process.
+  return parts.namespacePaths.get(container.id) ?? `/proc/${live.pid}/ns/net`;
 }
 
 export function containerDirectory(dataRoot: string, id: string): string {

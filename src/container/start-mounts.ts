@@ -57,6 +57,14 @@ export async function releaseMount(
   if (mount.type === 'image') await parts.images.snapshots.remove(imageMountKey(container.id, index));
 }
 
+/** The snapshots that belong to a container: its own top, and one for each image mount. For the sweep at boot. */
+export function snapshotsOf(container: Container): string[] {
+  const images = container.mounts.flatMap((mount, index) =>
+    mount.type === 'image' ? imageMountKey(container.id, index) : [],
+  );
+  return [container.id, ...images];
+}
+
 export function imageMountKey(containerId: string, index: number): string {
   return `${containerId}.image.${index}`;
 }
