@@ -36,6 +36,7 @@ export interface StagedLayer extends Omit<Layer, 'chainId'> {
 
 const TEMPORARY = 'tmp-';
 const EMPTY = 'empty';
+const EMPTY_INIT = 'empty-init';
 
 /** Keeps layers while something is made of them. They need not be there yet. */
 export class Lease implements Disposable {
@@ -86,7 +87,8 @@ export class LayerStore {
     readonly logger: Logger;
   }): Promise<LayerStore> {
     const layers = new LayerStore(options.directory, options.files, options.store, options.logger);
-    await mkdir(join(options.directory, EMPTY), { recursive: true, mode: 0o711 });
+    for (const name of [EMPTY, EMPTY_INIT])
+      await mkdir(join(options.directory, name), { recursive: true, mode: 0o711 });
     return layers;
   }
 
@@ -101,6 +103,11 @@ export class LayerStore {
   /** Where it is unpacked. */
   path(chainId: Digest): string {
     return join(this.#directory, hexOf(chainId), 'diff');
+  }
+
+  /** Of the InitLayers over this layer; over none for undefined. It goes with the layer. */
+  initPath(chainId: Digest | undefined): string {
+    return join(this.#directory, chainId === undefined ? EMPTY_INIT : hexOf(chainId), 'init');
   }
 
   /** A directory without anything, for images without layers. */
@@ -201,7 +208,7 @@ export class LayerStore {
   /** Removes what a crash left. Call it before anything is added. */
   async sweep(): Promise<void> {
     for (const name of await readdir(this.#directory)) {
-      if (name === EMPTY || this.#layers.has(`sha256:${name}`)) continue;
+      if (name === EMPTY || name === EMPTY_INIT || this.#layers.has(`sha256:${name}`)) continue;
       const doomed = name.startsWith(TEMPORARY) ? name : TEMPORARY + randomBytes(8).toString('hex');
       if (doomed !== name) await rename(join(this.#directory, name), join(this.#directory, doomed));
       void this.discard(join(this.#directory, doomed));

@@ -12,6 +12,7 @@ import type { Collection, Store } from '../store/port.ts';
 
 import { isObject } from './image-config.ts';
 import type { ImageTable } from './image-table.ts';
+import { InitLayers } from './init-layers.ts';
 import type { LayerStore } from './layer-store.ts';
 import type { Digest, Image, Snapshots } from './port.ts';
 import { isDigest } from './reference.ts';
@@ -21,6 +22,8 @@ import { sizeOfTree } from './tree-size.ts';
 interface SnapshotRecord {
   /** Bottom first. */
   readonly chainIds: readonly Digest[];
+  /** Whether the InitLayers' one lies between them and the top; absent: an older container has none. */
+  readonly init?: boolean;
 }
 
 interface Mounted {
@@ -41,6 +44,7 @@ export class SnapshotStore implements Snapshots {
   readonly #directory: string;
   readonly #kernel: Kernel;
   readonly #layers: LayerStore;
+  readonly #inits: InitLayers;
   readonly #images: ImageTable;
   readonly #logger: Logger;
   readonly #commitLayer: CommitLayer;
@@ -54,6 +58,7 @@ export class SnapshotStore implements Snapshots {
     this.#directory = options.directory;
     this.#kernel = options.kernel;
     this.#layers = options.layers;
+    this.#inits = new InitLayers(options.kernel, options.layers);
     this.#images = options.images;
     this.#logger = options.logger;
     this.#commitLayer = options.commitLayer;
@@ -88,9 +93,11 @@ export class SnapshotStore implements Snapshots {
       if (this.#layers.get(id) === undefined)
         throw new EngineError('IMAGE_CORRUPT', `image ${imageId} lacks layer ${id}`);
     }
-    this.#records.put(containerId, { chainIds }, { durable: true });
-    this.#snapshots.set(containerId, { chainIds });
+    const record: SnapshotRecord = { chainIds, init: true };
+    this.#records.put(containerId, record, { durable: true });
+    this.#snapshots.set(containerId, record);
     try {
+      await this.#inits.ensure(chainIds, this.#imageDirs(chainIds));
       await mkdir(join(this.#directory, containerId), { mode: 0o710 });
       const { upperDir, workDir, mergedDir } = this.describe(containerId);
       await Promise.all([
@@ -117,7 +124,7 @@ export class SnapshotStore implements Snapshots {
   } {
     const directory = join(this.#directory, containerId);
     return {
-      lowerDir: this.#lowerDirs(this.#snapshots.get(containerId)?.chainIds ?? []).join(':'),
+      lowerDir: this.#lowerDirs(this.#snapshots.get(containerId) ?? { chainIds: [] }).join(':'),
       upperDir: join(directory, 'diff'),
       workDir: join(directory, 'work'),
       mergedDir: join(directory, 'merged'),
@@ -129,7 +136,7 @@ export class SnapshotStore implements Snapshots {
     options: { readonly readOnly: boolean; readonly volatile: boolean },
   ): Promise<string> {
     return await this.#inTurn(containerId, async () => {
-      const { chainIds } = this.#need(containerId);
+      const record = this.#need(containerId);
       const target = this.path(containerId);
       const mounted = this.#mounted.get(containerId);
       if (mounted !== undefined) {
@@ -139,7 +146,8 @@ export class SnapshotStore implements Snapshots {
         return target;
       }
       const { upperDir, workDir } = this.describe(containerId);
-      const lowerDirs = this.#lowerDirs(chainIds);
+      if (record.init === true) await this.#inits.ensure(record.chainIds, this.#imageDirs(record.chainIds));
+      const lowerDirs = this.#lowerDirs(record);
       if (options.readOnly)
         await this.#kernel.mounts.overlay({ lowerDirs: [upperDir, ...lowerDirs], upper: null, target });
       else
@@ -180,8 +188,8 @@ export class SnapshotStore implements Snapshots {
   }
 
   async changes(containerId: string): ReturnType<Snapshots['changes']> {
-    const { chainIds } = this.#need(containerId);
-    return await diffTree(this.describe(containerId).upperDir, this.#lowerDirs(chainIds), this.#kernel.files);
+    const record = this.#need(containerId);
+    return await diffTree(this.describe(containerId).upperDir, this.#lowerDirs(record), this.#kernel.files);
   }
 
   async commit(containerId: string, commit: Parameters<Snapshots['commit']>[1]): Promise<Image> {
@@ -203,7 +211,12 @@ export class SnapshotStore implements Snapshots {
   }
 
   /** Topmost first, as overlayfs has them. */
-  #lowerDirs(chainIds: readonly Digest[]): string[] {
+  #lowerDirs({ chainIds, init }: SnapshotRecord): string[] {
+    const imageDirs = this.#imageDirs(chainIds);
+    return init === true ? [this.#inits.path(chainIds), ...imageDirs] : imageDirs;
+  }
+
+  #imageDirs(chainIds: readonly Digest[]): string[] {
     if (chainIds.length === 0) return [this.#layers.emptyPath];
     return chainIds.toReversed().map((id) => this.#layers.path(id));
   }
@@ -243,5 +256,5 @@ function decodeSnapshot(value: unknown): SnapshotRecord {
   ) {
     throw new Error('not a snapshot');
   }
-  return { chainIds: value['chainIds'] as Digest[] };
+  return { chainIds: value['chainIds'] as Digest[], ...(value['init'] === true ? { init: true } : {}) };
 }
