@@ -1,4 +1,6 @@
 /** Further processes in a container. Source: moby api/server/router/container/exec.go (v28). */
+import { setTimeout as sleep } from 'node:timers/promises';
+
 import { EngineError, messageOf, type ErrorCode } from '../../core/engine-error.ts';
 import { readJsonBody } from '../body.ts';
 import { readHijackJson, writeHead } from '../hijack.ts';
@@ -24,6 +26,8 @@ const IN_STREAM: ReadonlySet<ErrorCode> = new Set([
   'RUNTIME_FAILED',
   'SHIM_FAILED',
 ]);
+
+const RECORDED_DELAYS_MS = [1, 2, 4, 8, 16, 32, 64, 128];
 
 async function createExec(exchange: Exchange): Promise<Reply> {
   const body = await readJsonBody(exchange.request);
@@ -93,8 +97,24 @@ async function startExec(exchange: Exchange, connection: HijackedConnection): Pr
       convert: conversion(started.tty, asked.Tty),
     });
     if (end === 'detached') publishDetach(parts, exec);
+    else await recorded(parts, id);
   }
   client.finish();
+}
+
+/**
+ * The end of the output and the exit code come by different ways. Clients ask for the code as soon as their connection
+ * ends, so it ends when the code is there; a process that only closed its output is not waited for any longer.
+ */
+async function recorded(parts: Exchange['parts'], id: string): Promise<void> {
+  for (const delayMs of RECORDED_DELAYS_MS) {
+    try {
+      if (parts.containers.execInspect(id).exec.state.at !== 'running') return;
+    } catch {
+      return; // gone with its container
+    }
+    await sleep(delayMs);
+  }
 }
 
 /** moby frames by what the start request says of a terminal, whatever the exec was made with; clients rely on it. */

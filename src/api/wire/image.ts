@@ -9,6 +9,9 @@ import { formatSet } from './port-map.ts';
 import { withoutTag } from './reference.ts';
 import { parseTime as parseFilterTime } from './time.ts';
 
+/** The last version whose config had all fields of a container's. */
+const CONTAINER_CONFIG_MINOR_MAX = 49;
+
 export function formatImageInspect(image: Image, minor: number): object {
   return {
     Id: image.id,
@@ -19,7 +22,8 @@ export function formatImageInspect(image: Image, minor: number): object {
     // Before 1.44 "not known" was Go's zero time.
     Created: image.createdAt || (minor < 44 ? ZERO_TIME : undefined),
     Container: minor < 45 ? '' : undefined,
-    ContainerConfig: minor < 45 ? null : undefined,
+    // moby has it up to 1.44. docker-compose 1.29, which asks for the newest version, fails without it, so it stays.
+    ContainerConfig: formatImageConfig(image.config, CONTAINER_CONFIG_MINOR_MAX),
     DockerVersion: image.dockerVersion,
     Author: image.author,
     Config: formatImageConfig(image.config, minor),

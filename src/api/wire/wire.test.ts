@@ -207,7 +207,7 @@ test('formatImageInspect: fields come and go with the version', () => {
     plain(formatImageInspect(image, minor)) as Record<string, unknown>;
   const [old, now] = [shown(43), shown(51)];
   assert.deepEqual(
-    [old['VirtualSize'], now['VirtualSize'], 'ContainerConfig' in old, 'ContainerConfig' in now],
+    [old['VirtualSize'], now['VirtualSize'], 'Container' in old, 'Container' in now],
     [1234, undefined, true, false],
   );
   assert.deepEqual(now['Config'], {
