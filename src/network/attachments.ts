@@ -3,6 +3,8 @@
  * The record is written before the kernel is touched and deleted after; what undoes a failed start is detach() itself.
  * Source: moby daemon/container_operations.go, daemon/libnetwork/sandbox_linux.go, endpoint.go (v28).
  */
+import { access } from 'node:fs/promises';
+
 import type { EndpointSpec } from '../core/container-spec.ts';
 import { EngineError, messageOf } from '../core/engine-error.ts';
 import { shortId } from '../core/id.ts';
@@ -141,7 +143,9 @@ export class Attachments {
     const sandbox = this.#live.get(containerId);
     if (sandbox === undefined) return;
     await this.#options.publisher.adopt(containerId, sandbox.mappings);
-    if (sandbox.resolverPort === 0) return;
+    if (sandbox.resolverPort === 0 || sandbox.namespacePath === null) return;
+    // After a reboot of the host the record is all that is left; who finds the container dead gives it back.
+    if (!(await exists(sandbox.namespacePath))) return;
     const resolverPort = await this.#options.resolvers.start(sandbox, sandbox.resolverPort);
     if (resolverPort !== sandbox.resolverPort) this.#save({ ...sandbox, resolverPort });
   }
@@ -431,6 +435,13 @@ export class Attachments {
     this.#tails.set(containerId, tail);
     return result;
   }
+}
+
+async function exists(path: string): Promise<boolean> {
+  return await access(path).then(
+    () => true,
+    () => false,
+  );
 }
 
 function kindOf(mode: string): SandboxRecord['kind'] {

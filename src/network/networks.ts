@@ -216,8 +216,14 @@ export class EngineNetworks implements Networks {
 
   async recover(live: ReadonlySet<string>): Promise<void> {
     const { attachments, firewall, kernel, sandboxes, logger } = this.#state;
-    await this.#placeDefaultBridge();
     const records = [...sandboxes.load().values()];
+    const bridgeId = resolveNetwork(this.#state.live, 'bridge').network.id;
+    await this.#placeDefaultBridge(
+      records.some(
+        ({ containerId, endpoints }) =>
+          live.has(containerId) && endpoints.some(({ state }) => state.networkId === bridgeId),
+      ),
+    );
     await Promise.all(
       records.filter(({ containerId }) => !live.has(containerId)).map((sandbox) => attachments.forget(sandbox)),
     );
@@ -283,8 +289,11 @@ export class EngineNetworks implements Networks {
       await this.#state.kernel.network.removeLink(live.network.bridgeName);
   }
 
-  /** The default bridge keeps its subnet, unless --bip says another or something else on the host has it now. */
-  async #placeDefaultBridge(): Promise<void> {
+  /**
+   * The default bridge keeps its subnet, unless --bip says another or something else on the host has it now. While
+   * containers run on it (`isUsed`) it stays where they are.
+   */
+  async #placeDefaultBridge(isUsed: boolean): Promise<void> {
     const live = resolveNetwork(this.#state.live, 'bridge');
     const { subnets, bip, fixedCidr } = this.#state;
     const own = live.network.ipam.configs[0];
@@ -295,26 +304,30 @@ export class EngineNetworks implements Networks {
     const wanted = bip === '' ? null : parseCidr(bip);
     if (bip !== '' && wanted === null) throw new EngineError('OPTION_UNSUPPORTED', `invalid --bip: ${bip}`);
     const ipRange = fixedCidr;
-    if (wanted !== null) {
+    if (wanted !== null && !isUsed) {
       subnets.claim(wanted.subnet);
-      this.#place(live, { subnet: formatSubnet(wanted.subnet), gateway: formatAddress(wanted.address), ipRange });
+      await this.#place(live, { subnet: formatSubnet(wanted.subnet), gateway: formatAddress(wanted.address), ipRange });
       return;
     }
     const kept = own === undefined ? null : (parseCidr(own.subnet)?.subnet ?? null);
-    if (own !== undefined && kept !== null && !avoid.some((other) => overlaps(other, kept))) {
+    if (own !== undefined && kept !== null && (isUsed || !avoid.some((other) => overlaps(other, kept)))) {
       subnets.claim(kept);
-      if (own.ipRange !== ipRange) this.#place(live, { ...own, ipRange });
+      if (own.ipRange !== ipRange && !isUsed) await this.#place(live, { ...own, ipRange });
       return;
     }
     const [config] = resolveIpam([], [4], subnets, avoid, this.#localPool());
-    this.#place(live, { ...config!, ipRange });
+    await this.#place(live, { ...config!, ipRange });
   }
 
-  #place(
+  async #place(
     live: LiveNetwork,
     config: { readonly subnet: string; readonly gateway: string; readonly ipRange: string },
-  ): void {
+  ): Promise<void> {
     const { network } = live;
+    const before = network.ipam.configs[0];
+    // A bridge of an earlier run would keep its old address beside the new one.
+    if (before !== undefined && before.gateway !== config.gateway)
+      await this.#state.kernel.network.removeLink(network.bridgeName);
     live.setConfigs({ ...network, ipam: { ...network.ipam, configs: [{ ...config, auxAddresses: null }] } });
     this.#state.networks.put(network.id, live.toRecord());
   }
