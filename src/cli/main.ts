@@ -40,9 +40,11 @@ async function main([command = 'help', ...argv]: readonly string[]): Promise<num
 }
 
 enableCompileCache();
+let code = 1;
 try {
-  process.exitCode = await main(process.argv.slice(2));
+  code = await main(process.argv.slice(2));
 } catch (error) {
   process.stderr.write(`longshore: ${error instanceof EngineError ? error.message : error instanceof Error ? error.stack : messageOf(error)}\n`);
-  process.exitCode = 1;
 }
+// Not by running dry: connections to the shims of containers that live on would keep the process for ever.
+process.exit(code);

@@ -3,7 +3,8 @@
  * closes them in reverse. What fails half-way closes what was opened.
  */
 import { mkdir } from 'node:fs/promises';
-import { join } from 'node:path';
+import { hostname } from 'node:os';
+import { dirname, join } from 'node:path';
 
 import { parseListener } from '../api/listen.ts';
 import { openApi } from '../api/open-api.ts';
@@ -15,12 +16,14 @@ import type { Logger } from '../core/log.ts';
 import { EventBus } from '../event/event-bus.ts';
 import { openImages } from '../image/images.ts';
 import type { Images } from '../image/port.ts';
+import { openRegistries } from '../image/registry/registries.ts';
 import { treeArchive } from '../image/tree-archive.ts';
 import { openKernel } from '../kernel/kernel.ts';
 import { decodeContainer } from '../lifecycle/created.ts';
 import { readLog } from '../log/read-log.ts';
 import { openNetworks } from '../network/open-networks.ts';
 import type { Networks } from '../network/port.ts';
+import { findInit } from '../runtime/detect.ts';
 import { readHostFacts as readRuntimeFacts } from '../runtime/host-facts.ts';
 import { openRuntime } from '../runtime/oci-runtime.ts';
 import { openStore } from '../store/store.ts';
@@ -63,7 +66,7 @@ export async function openEngine({ options, logger }: { readonly options: Daemon
   const events = new EventBus({ clock, journal: store.journal });
   const [facts, runtimes, images, networks, volumes] = await Promise.all([
     readRuntimeFacts(kernel),
-    chooseRuntimes(options),
+    chooseRuntimes(options, logger),
     openImages({ dataRoot, kernel, store, events, clock, logger, dockerVersion: VERSION, insecureRegistries: options.insecureRegistries, registryMirrors: options.registryMirrors, maxConcurrentDownloads: options.maxConcurrentDownloads, maxConcurrentUploads: options.maxConcurrentUploads }),
     openNetworks({ execRoot, kernel, store, events, clock, logger, bridgeName: options.bridge, bip: options.bip, fixedCidr: options.fixedCidr, defaultAddressPools: options.defaultAddressPools, mtu: options.mtu, ipForward: options.ipForward }),
     openVolumes({ dataRoot, kernel, store, events, clock, logger }),
@@ -72,21 +75,23 @@ export async function openEngine({ options, logger }: { readonly options: Daemon
   const host = { ...facts, ipv4Forwarding: facts.ipv4Forwarding || options.ipForward };
   const runtime = await openRuntime({ execRoot, kernel, shimPath: nativeProgram('shim'), runtimes: runtimes.table, logger });
   const archive = treeArchive(kernel);
+  const initPath = await findInit(dirname(nativeProgram('shim')));
   const supervisorOf = (): typeof supervisor => supervisor;
   const { containers, resources } = openContainers({
     supervisor: supervisorOf,
     images, networks, volumes, treeArchive: archive, events, readLog, clock, logger,
     files: kernel.files,
+    mounts: kernel.mounts,
     cgroups: kernel.cgroups,
     host,
     daemon: {
-      cgroupParent: options.cgroupParent, cgroupDriver: 'cgroupfs', init: options.init, initPath: nativeProgram('init'), noNewPrivileges: options.noNewPrivileges,
+      cgroupParent: options.cgroupParent, cgroupDriver: 'cgroupfs', init: options.init, initPath, noNewPrivileges: options.noNewPrivileges,
       seccompProfile: '', ulimits: options.defaultUlimits, ipcMode: 'private', cgroupnsMode: '', shmSizeBytes: options.defaultShmSizeBytes,
       runtimes: Object.keys(runtimes.table), defaultRuntime: runtimes.fallback,
     },
     settings: {
       dataRoot,
-      hostname: (await import('node:os')).hostname(),
+      hostname: hostname(),
       defaultLog: { driver: options.logDriver, options: options.logOptions },
       platform: { os: 'linux', architecture: goArchitecture(), variant: '' },
       dns: { servers: options.dns, options: options.dnsOptions, search: options.dnsSearch },
@@ -104,10 +109,11 @@ export async function openEngine({ options, logger }: { readonly options: Daemon
     lookUpOwner: createOwnerLookup(kernel.files),
     fetch: (url) => fetch(url),
   });
-  const system = openSystem({ options, host, runtimes });
+  const system = openSystem({ options, host, runtimes, initPath });
+  const registry = openRegistries({ insecureRegistries: options.insecureRegistries, mirrors: options.registryMirrors });
   const tls = await tlsFiles(options);
   const api = await openApi(
-    { containers, images, networks, volumes, events, treeArchive: archive, system, builder, clock, logger },
+    { containers, images, networks, volumes, events, treeArchive: archive, system, builder, registry, clock, logger },
     { listeners: options.hosts.map((text) => parseListener(text, text.startsWith('tcp://') ? tls : null, options.group)) },
   );
   opening.use(api);

@@ -2,6 +2,7 @@
  * Boot: every room is told which containers there are and which may be alive, in the order in which they need each
  * other; last the supervisor asks the runtime what is true and decides.
  */
+import { snapshotsOf } from '../container/start-mounts.ts';
 import type { Logger } from '../core/log.ts';
 import type { Images } from '../image/port.ts';
 import type { Container } from '../lifecycle/container.ts';
@@ -35,7 +36,7 @@ export async function recoverEngine({ records, images, networks, volumes, superv
   await Promise.all([
     networks.recover(mayLive),
     volumes.recover(mayLive),
-    images.snapshots.sweep(new Set(containers.map(({ id }) => id))),
+    images.snapshots.sweep(new Set(containers.flatMap(snapshotsOf))),
   ]);
   await supervisor.recover();
   if (containers.length > 0) {

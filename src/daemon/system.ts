@@ -8,7 +8,6 @@ import type { InfoFacts, System, VersionFacts } from '../api/port.ts';
 import { formatTime, systemClock } from '../core/clock.ts';
 import type { HostFacts } from '../runtime/spec/input.ts';
 import { goArchitecture, readHostFacts } from './host-facts.ts';
-import { nativeProgram } from './native-program.ts';
 import type { DaemonOptions } from './options.ts';
 import type { Runtimes } from './runtimes.ts';
 import { VERSION } from './version.ts';
@@ -17,9 +16,11 @@ export interface SystemNeeds {
   readonly options: DaemonOptions;
   readonly host: HostFacts;
   readonly runtimes: Runtimes;
+  /** null: there is none, and --init is refused. */
+  readonly initPath: string | null;
 }
 
-export function openSystem({ options, host, runtimes }: SystemNeeds): System {
+export function openSystem({ options, host, runtimes, initPath }: SystemNeeds): System {
   const id = engineId(options.dataRoot);
   const version: VersionFacts = {
     version: VERSION,
@@ -31,10 +32,10 @@ export function openSystem({ options, host, runtimes }: SystemNeeds): System {
     kernelVersion: release(),
     components: [],
   };
-  return { version, info: () => infoFacts(id, options, host, runtimes) };
+  return { version, info: () => infoFacts(id, { options, host, runtimes, initPath }) };
 }
 
-async function infoFacts(id: string, options: DaemonOptions, host: HostFacts, runtimes: Runtimes): Promise<InfoFacts> {
+async function infoFacts(id: string, { options, host, runtimes, initPath }: SystemNeeds): Promise<InfoFacts> {
   const facts = await readHostFacts(options.dataRoot);
   const { limits } = host;
   return {
@@ -55,7 +56,7 @@ async function infoFacts(id: string, options: DaemonOptions, host: HostFacts, ru
     volumeDrivers: ['local'],
     runtimes: Object.fromEntries(Object.entries(runtimes.table).map(([name, { path, options: args }]) => [name, { path, args }])),
     defaultRuntime: runtimes.fallback,
-    initBinary: nativeProgram('init'),
+    initBinary: initPath ?? '',
     securityOptions: [
       ...(host.apparmorProfiles === null ? [] : ['name=apparmor']),
       ...(host.seccomp ? ['name=seccomp,profile=builtin'] : []),

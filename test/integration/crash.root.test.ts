@@ -45,23 +45,23 @@ test('daemon SIGKILL: exits that happen while it is away are known afterwards, w
   assert(finished < away + 2_000, 'the time is that of the exit, not of the daemon’s return');
   await eventually('the policy restarts it', async () => (await d.inspect('again', '{{.State.Running}} {{.RestartCount}}')) === 'true 1');
   await eventually('--rm removes it', async () => (await d.docker('inspect', 'goes')).code === 1);
-  const events = await d.ok('events', '--since', '1m', '--until', '0s', '--filter', 'event=die', '--filter', 'container=ends', '--format', '{{.Actor.Attributes.exitCode}}');
-  assert.equal(events, '7', 'one die event, with the code');
+  const died = await d.events(away - 60_000, { event: ['die'], container: ['ends'] });
+  assert.deepEqual(died.map(({ Actor }) => Actor.Attributes['exitCode']), ['7'], 'one die event, with the code');
 });
 
 test('daemon stop and start: containers run on by default, and are stopped with --live-restore=false', async () => {
   await using d = await TestDaemon.start();
   await d.image();
-  await d.ok('run', '-d', '--name', 'c', 'bb:1', 'sleep', '600');
-  const pid = await d.inspect('c', '{{.State.Pid}}');
+  await d.ok('run', '-d', '--name', 'co', 'bb:1', 'sleep', '600');
+  const pid = await d.inspect('co', '{{.State.Pid}}');
   await d.down('SIGTERM');
   await d.up();
-  assert.equal(await d.inspect('c', '{{.State.Pid}}'), pid);
+  assert.equal(await d.inspect('co', '{{.State.Pid}}'), pid);
 
   await using other = await TestDaemon.start('--live-restore=false', '--shutdown-timeout', '1');
   await other.image();
-  await other.ok('run', '-d', '--name', 'c', 'bb:1', 'sh', '-c', 'trap "exit 9" TERM; while :; do sleep 0.1; done');
+  await other.ok('run', '-d', '--name', 'co', 'bb:1', 'sh', '-c', 'trap "exit 9" TERM; while :; do sleep 0.1; done');
   await other.down('SIGTERM');
   await other.up();
-  assert.equal(await other.inspect('c', '{{.State.Status}} {{.State.ExitCode}}'), 'exited 9');
+  assert.equal(await other.inspect('co', '{{.State.Status}} {{.State.ExitCode}}'), 'exited 9');
 });

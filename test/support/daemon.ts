@@ -128,6 +128,14 @@ export class TestDaemon implements AsyncDisposable {
     });
   }
 
+  /** What happened since `sinceMs` (Date.now()) to objects of this name or ID: the CLI rounds its times to seconds. */
+  async events(sinceMs: number, filters: Record<string, readonly string[]>): Promise<readonly { readonly Action: string; readonly Actor: { readonly ID: string; readonly Attributes: Record<string, string> } }[]> {
+    const query = new URLSearchParams({ since: String(sinceMs / 1000), until: String((Date.now() + 1) / 1000), filters: JSON.stringify(filters) });
+    const { status, text } = await this.api('GET', `/events?${query}`);
+    assert.equal(status, 200, text);
+    return text.split('\n').filter((line) => line !== '').map((line) => JSON.parse(line));
+  }
+
   /** Imports a small image made of the host's static busybox: every applet, users root, app (1000), nobody. */
   async image(name = 'bb:1'): Promise<string> {
     const made = await run('sh', [join(import.meta.dirname, 'busybox-image.sh')], { binary: true });
