@@ -90,7 +90,7 @@ async function answers(path: string): Promise<boolean> {
   return result;
 }
 
-/** @throws PARAMETER_INVALID for a group that was named and does not exist */
+/** @throws PARAMETER_INVALID for a group that does not exist, but for the default one: many hosts have none */
 async function groupId(group: string | null): Promise<number> {
   if (group !== null && /^\d+$/.test(group)) return Number(group);
   const name = group ?? DEFAULT_GROUP;
@@ -99,6 +99,6 @@ async function groupId(group: string | null): Promise<number> {
     const [candidate, , id] = line.split(':');
     if (candidate === name) return Number(id);
   }
-  if (group === null) return 0;
+  if (name === DEFAULT_GROUP) return 0; // as dockerd, also where it was named
   throw new EngineError('PARAMETER_INVALID', `group ${group} not found`);
 }
