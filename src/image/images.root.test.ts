@@ -116,7 +116,11 @@ test('Snapshots: mount, change, diff, commit, run again', async () => {
   assert.equal((await images.snapshots.sizes('c1')).writableBytes, 4 + 2 + 2);
   await images.snapshots.create('c2', image.id);
   const second = await images.snapshots.mount('c2', { readOnly: true, volatile: false });
-  assert.deepEqual(await readdir(second), ['d', 'keep', 'p']);
+  const docker = ['.dockerenv', 'dev', 'etc', 'proc', 'sys']; // init-layers.ts
+  assert.deepEqual(
+    (await readdir(second)).filter((name) => !docker.includes(name)),
+    ['d', 'keep', 'p'],
+  );
   assert.deepEqual(await readdir(join(second, 'keep')), ['y']);
   assert.equal(await readFile(join(second, 'd/new'), 'utf8'), 'new\n');
   await assert.rejects(writeFile(join(second, 'z'), ''), { code: 'EROFS' });

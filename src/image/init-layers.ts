@@ -4,9 +4,8 @@
  * programs that look for /.dockerenv find it. Made once for each image's top layer, beside it, and gone with it.
  * Source: moby daemon/initlayer/setup_unix.go (v28).
  */
-import { randomBytes } from 'node:crypto';
 import { chmod, lstat, mkdir, rename, symlink, unlink, writeFile } from 'node:fs/promises';
-import { dirname, join } from 'node:path';
+import { join } from 'node:path';
 
 import type { Kernel } from '../kernel/port.ts';
 
@@ -28,6 +27,12 @@ export class InitLayers {
   constructor(kernel: Kernel, layers: LayerStore) {
     this.#kernel = kernel;
     this.#layers = layers;
+  }
+
+  /** Unmounts what a crash left half made; the directories are the layer store's to sweep. */
+  async recover(): Promise<void> {
+    for (const target of await this.#kernel.mounts.below(this.#layers.directory))
+      await this.#kernel.mounts.unmount(target);
   }
 
   path(chainIds: readonly Digest[]): string {
@@ -52,7 +57,7 @@ export class InitLayers {
   async #make(path: string, lowerDirs: readonly string[]): Promise<void> {
     if (await exists(path)) return;
     const { files, mounts } = this.#kernel;
-    const scratch = join(dirname(path), `tmp-${randomBytes(8).toString('hex')}`);
+    const scratch = this.#layers.temporaryPath();
     const [upperDir, workDir, target] = ['diff', 'work', 'merged'].map((name) => join(scratch, name)) as [
       string,
       string,
@@ -77,7 +82,7 @@ export class InitLayers {
 }
 
 async function fill(root: string): Promise<void> {
-  for (const path of DIRECTORIES) await place(root, path, async (at) => void (await mkdir(at, { mode: MODE })));
+  for (const path of DIRECTORIES) await place(root, path, async (at) => await mkdir(at, { mode: MODE }));
   for (const path of FILES) await place(root, path, async (at) => await writeFile(at, '', { mode: MODE, flag: 'wx' }));
   for (const [path, to] of LINKS) await place(root, path, async (at) => await symlink(to, at));
 }

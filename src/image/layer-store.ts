@@ -87,8 +87,7 @@ export class LayerStore {
     readonly logger: Logger;
   }): Promise<LayerStore> {
     const layers = new LayerStore(options.directory, options.files, options.store, options.logger);
-    for (const name of [EMPTY, EMPTY_INIT])
-      await mkdir(join(options.directory, name), { recursive: true, mode: 0o711 });
+    await mkdir(join(options.directory, EMPTY), { recursive: true, mode: 0o711 });
     return layers;
   }
 
@@ -105,9 +104,19 @@ export class LayerStore {
     return join(this.#directory, hexOf(chainId), 'diff');
   }
 
+  /** Everything is below it. */
+  get directory(): string {
+    return this.#directory;
+  }
+
+  /** A new name, swept at the next open. */
+  temporaryPath(): string {
+    return join(this.#directory, TEMPORARY + randomBytes(8).toString('hex'));
+  }
+
   /** Of the InitLayers over this layer; over none for undefined. It goes with the layer. */
   initPath(chainId: Digest | undefined): string {
-    return join(this.#directory, chainId === undefined ? EMPTY_INIT : hexOf(chainId), 'init');
+    return join(this.#directory, chainId === undefined ? EMPTY_INIT : join(hexOf(chainId), 'init'));
   }
 
   /** A directory without anything, for images without layers. */
@@ -122,7 +131,7 @@ export class LayerStore {
 
   /** Unpacks an uncompressed tar, whatever it will lie over. @throws IMAGE_ARCHIVE_INVALID */
   async stage(tar: AsyncIterable<Uint8Array>): Promise<StagedLayer> {
-    const path = join(this.#directory, TEMPORARY + randomBytes(8).toString('hex'));
+    const path = this.temporaryPath();
     await mkdir(join(path, 'diff'), { recursive: true, mode: 0o755 });
     const recipe = new RecipeWriter(join(path, 'recipe'));
     const counter = new DigestCounter();
@@ -197,7 +206,7 @@ export class LayerStore {
         this.#records.delete(id, { durable: true });
         this.#layers.delete(id);
         removed.push(layer);
-        const doomed = join(this.#directory, `${TEMPORARY}${randomBytes(8).toString('hex')}`);
+        const doomed = this.temporaryPath();
         await rename(join(this.#directory, hexOf(id)), doomed);
         void this.discard(doomed);
       }

@@ -69,6 +69,7 @@ export class SnapshotStore implements Snapshots {
   static async open(options: SnapshotStoreOptions): Promise<SnapshotStore> {
     const snapshots = new SnapshotStore(options);
     await mkdir(options.directory, { recursive: true, mode: 0o711 });
+    await snapshots.#inits.recover();
     // A mount that outlived the daemon counts once: its container's.
     for (const target of await options.kernel.mounts.below(options.directory)) {
       const match = target.startsWith(`${options.directory}/`)
