@@ -334,6 +334,24 @@ for (const name of ['crun', 'runc'] as const) {
       assertNothingLeft(two.id);
     });
 
+    test('start: the OOM killer is told of once, and in the exit', async () => {
+      const { runtime, events, event } = await open();
+      const resources = { ...NO_RESOURCES, memoryBytes: 16 << 20, memorySwapBytes: 16 << 20 };
+      const one = launch(['dd', 'if=/dev/zero', 'of=/dev/null', 'bs=200M', 'count=1'], {
+        runtime: name,
+        host: { resources },
+      });
+      await runtime.start(one, []);
+      const exited = await event('exited', one.id);
+      assert.ok(exited.kind === 'exited' && exited.exit.code === 137 && exited.exit.oomKilled, JSON.stringify(exited));
+      assert.deepEqual(
+        events.map((it) => it.kind),
+        ['oom', 'exited'],
+      );
+      await runtime.release(one.id);
+      assertNothingLeft(one.id);
+    });
+
     test('start: read-only binds of a directory with a mount below it, and of a file', async () => {
       const { runtime, event } = await open();
       const source = join(scratch, `source-${name}`);

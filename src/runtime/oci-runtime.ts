@@ -111,7 +111,7 @@ class OciRuntime implements Runtime {
       const args = argsOfConfig(launch.oci);
       throw startError({ what: 'container', runtime, text: error.message, args }, { cause: error });
     }
-    const link = this.#link(identity, spawned.pid, spawned.connection);
+    const link = this.#link(identity, spawned, false);
     attachments.forEach((attachment, i) => attachment.connect(spawned.streams[i] as Duplex));
     setImmediate(() => {
       deliver = (event) => link.receive(event);
@@ -311,9 +311,9 @@ class OciRuntime implements Runtime {
     }
   }
 
-  #link(identity: RunIdentity, pid: number, connection: ShimSpawned['connection']): ShimLink {
+  #link(identity: RunIdentity, shim: Pick<ShimSpawned, 'pid' | 'connection'>, hadOom: boolean): ShimLink {
     const report = (event: RuntimeEvent): void => this.onEvent(event);
-    const link = new ShimLink(identity, pid, connection, { report, logger: this.#options.logger });
+    const link = new ShimLink(identity, shim.pid, shim.connection, { report, hadOom, logger: this.#options.logger });
     this.#links.set(identity.id, link);
     return link;
   }
@@ -331,7 +331,7 @@ class OciRuntime implements Runtime {
       deliver(event);
     });
     if (found === null) return null;
-    const link = this.#link(identity, found.state.pid, found.connection);
+    const link = this.#link(identity, { pid: found.state.pid, connection: found.connection }, found.state.oomKilled);
     for (const { execId } of found.state.execs) link.execs.add(execId);
     let { state } = found;
     if (state.pid === 0) {
@@ -374,7 +374,7 @@ class OciRuntime implements Runtime {
       await this.#killShim(identity.directory);
       return;
     }
-    const silent = { report: () => {}, logger: this.#options.logger };
+    const silent = { report: () => {}, hadOom: true, logger: this.#options.logger };
     await this.#endShim(new ShimLink(identity, found.state.pid, found.connection, silent));
   }
 

@@ -31,6 +31,7 @@ export class ShimLink {
   #connection: ShimConnection;
   #pid: number;
   #isOver = false;
+  #hadOom: boolean;
   readonly #setGone: () => void;
   readonly #report: (event: RuntimeEvent) => void;
   readonly #logger: Logger;
@@ -39,7 +40,7 @@ export class ShimLink {
     identity: RunIdentity,
     pid: number,
     connection: ShimConnection,
-    options: { readonly report: (event: RuntimeEvent) => void; readonly logger: Logger },
+    options: { readonly report: (event: RuntimeEvent) => void; readonly logger: Logger; readonly hadOom: boolean },
   ) {
     const { promise, resolve } = Promise.withResolvers<void>();
     this.identity = identity;
@@ -49,6 +50,7 @@ export class ShimLink {
     this.#connection = connection;
     this.#report = options.report;
     this.#logger = options.logger;
+    this.#hadOom = options.hadOom;
     connection.onClose = () => void this.#onClose();
   }
 
@@ -68,6 +70,7 @@ export class ShimLink {
         this.#pid = event.pid;
         break;
       case 'oom':
+        this.#hadOom = true;
         if (!this.#isOver) this.#report({ kind: 'oom', id, run });
         break;
       case 'exec-exited':
@@ -134,7 +137,7 @@ export class ShimLink {
         this.#connection = found.connection;
         found.connection.onClose = () => void this.#onClose();
         for (const { execId, exitCode } of found.state.endedExecs) this.#execExited(execId, exitCode);
-        if (found.state.oomKilled) this.receive({ kind: 'oom' });
+        if (found.state.oomKilled && !this.#hadOom) this.receive({ kind: 'oom' });
         return true;
       }
       const record = await readShimExit(directory);
