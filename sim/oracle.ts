@@ -194,12 +194,13 @@ export class Oracle {
       if (record === undefined) continue;
       const is = wantedBy(record);
       if (power) this.#delays.set(id, { ms: record.lastDelayMs, sinceMs: null });
+      // A stop that was cut short before its record: only the signal that was sent before holds.
+      if (is === 'down' && (record.state.at === 'running' || record.state.at === 'paused')) wanted.softly = true;
       if (is === wanted.is) continue;
       // A start may be lost when the power goes; a stop or a removal may not.
       if (wanted.firm && (wanted.is !== 'up' || !power))
         this.#violate('durable intent', `${id} is wanted ${wanted.is}, its record says ${is}`);
-      const softly = is === 'down' && (record.state.at === 'running' || record.state.at === 'paused');
-      this.want(id, is, record.run, softly);
+      this.want(id, is, record.run, wanted.softly);
     }
   }
 
