@@ -22,8 +22,16 @@ export interface Supervisor extends AsyncDisposable {
 
   start(id: string, cause: Cause): Promise<'started' | 'already-running'>;
   /** `timeoutS`: null takes the container's own, -1 waits for ever. `signal` null takes the container's own. */
-  stop(id: string, options: { readonly signal: number | null; readonly timeoutS: number | null }, cause: Cause): Promise<'stopped' | 'already-stopped'>;
-  restart(id: string, options: { readonly signal: number | null; readonly timeoutS: number | null }, cause: Cause): Promise<void>;
+  stop(
+    id: string,
+    options: { readonly signal: number | null; readonly timeoutS: number | null },
+    cause: Cause,
+  ): Promise<'stopped' | 'already-stopped'>;
+  restart(
+    id: string,
+    options: { readonly signal: number | null; readonly timeoutS: number | null },
+    cause: Cause,
+  ): Promise<void>;
   kill(id: string, signal: number, cause: Cause): Promise<void>;
   pause(id: string, cause: Cause): Promise<void>;
   unpause(id: string, cause: Cause): Promise<void>;
@@ -32,21 +40,37 @@ export interface Supervisor extends AsyncDisposable {
    * A second removal while one is under way: CONTAINER_REMOVING "removal of container x is already in progress", where
    * x is `asked`: how the user named it (the ID when not given).
    */
-  remove(id: string, options: { readonly force: boolean; readonly volumes: boolean; readonly asked?: string }, cause: Cause): Promise<void>;
+  remove(
+    id: string,
+    options: { readonly force: boolean; readonly volumes: boolean; readonly asked?: string },
+    cause: Cause,
+  ): Promise<void>;
   rename(id: string, name: string, cause: Cause): Promise<void>;
   /** Changes what a user may change later; a live process is updated before the record. */
-  update(id: string, change: { readonly resources?: ResourceSpec; readonly restartPolicy?: RestartPolicySpec }, cause: Cause): Promise<void>;
+  update(
+    id: string,
+    change: { readonly resources?: ResourceSpec; readonly restartPolicy?: RestartPolicySpec },
+    cause: Cause,
+  ): Promise<void>;
   /** Any other change of the record that container/ decides on (endpoints connected later, mounts). */
   amend(id: string, change: (container: Container) => Pick<Container, 'spec' | 'mounts'>, cause: Cause): Promise<void>;
 
-  wait(id: string, condition: 'not-running' | 'next-exit' | 'removed', signal: AbortSignal): Promise<{ readonly exitCode: number; readonly error: string }>;
+  wait(
+    id: string,
+    condition: 'not-running' | 'next-exit' | 'removed',
+    signal: AbortSignal,
+  ): Promise<{ readonly exitCode: number; readonly error: string }>;
   /** rows, columns. Not running: CONTAINER_NOT_RUNNING. */
   resize(id: string, rows: number, columns: number): Promise<void>;
   /**
    * At once, also when the container does not run yet: `stream` resolves with the start, or with null when
    * `signal` is aborted or the container is removed.
    */
-  attach(id: string, streams: StreamSelection, signal: AbortSignal): Promise<{ readonly stream: Promise<Duplex | null> }>;
+  attach(
+    id: string,
+    streams: StreamSelection,
+    signal: AbortSignal,
+  ): Promise<{ readonly stream: Promise<Duplex | null> }>;
   /** Aborted when the container's present (or next, if it does not run) run ends: for log followers. */
   runEnded(id: string): AbortSignal;
 
@@ -54,7 +78,14 @@ export interface Supervisor extends AsyncDisposable {
   execCreate(id: string, exec: ExecConfig): Promise<string>;
   exec(execId: string): Exec | undefined;
   execs(id: string): readonly Exec[];
-  execStart(execId: string, options: { readonly detach: boolean; readonly tty: boolean; readonly consoleSize: readonly [number, number] | null }): Promise<{ readonly stream: Duplex | null }>;
+  execStart(
+    execId: string,
+    options: {
+      readonly detach: boolean;
+      readonly tty: boolean;
+      readonly consoleSize: readonly [number, number] | null;
+    },
+  ): Promise<{ readonly stream: Duplex | null }>;
   execResize(execId: string, rows: number, columns: number): Promise<void>;
   /** Runs the health check's and other internal processes too. */
   processes(id: string): Promise<number[]>;
@@ -82,7 +113,10 @@ export interface Exec {
   readonly id: string;
   readonly containerId: string;
   readonly config: ExecConfig;
-  readonly state: { readonly at: 'created' } | { readonly at: 'running'; readonly pid: number } | { readonly at: 'exited'; readonly exitCode: number; readonly pid: number };
+  readonly state:
+    | { readonly at: 'created' }
+    | { readonly at: 'running'; readonly pid: number }
+    | { readonly at: 'exited'; readonly exitCode: number; readonly pid: number };
 }
 
 /**
