@@ -62,7 +62,9 @@ export async function archiveWrite(
   // The directory itself, wherever its links lead.
   await using files = await openFiles(parts, ref, path, { follow: true });
   const { container, found } = files;
-  const stat = await files.inWords(() => parts.treeArchive.stat(found.root, found.path));
+  // Its links are followed already; with the slash, a file would not be found and not be "not a directory".
+  const bare = found.path.replace(/(.)\/+$/, '$1');
+  const stat = await files.inWords(() => parts.treeArchive.stat(found.root, bare));
   if (stat.goMode < GO_MODE_DIRECTORY) {
     throw new EngineError('CONTAINER_PATH_INVALID', 'extraction point is not a directory');
   }

@@ -18,8 +18,8 @@ export async function connect(
   endpoint: EndpointSpec,
   by: Request,
 ): Promise<void> {
-  const network = parts.networks.resolve(ref);
   const container = parts.resolver.resolve(containerRef);
+  const network = parts.networks.resolve(ref);
   refuseRemoved(container);
   if (container.spec.host.networkMode.startsWith('container:')) refuseShared();
   checkEndpoint(network, endpoint);
@@ -50,8 +50,8 @@ export async function disconnect(
   force: boolean,
   by: Request,
 ): Promise<void> {
-  const network = force ? parts.networkOf(ref) : parts.networks.resolve(ref);
   const container = parts.resolver.resolve(containerRef);
+  const network = force ? parts.networkOf(ref) : parts.networks.resolve(ref);
   const isLive = liveOf(container) !== null;
   if (!isLive) refuseRemoved(container);
   const known = network === null ? ref : endpointOn(container, network);

@@ -2,20 +2,19 @@
  * A few files and directories inside a container's rootfs, found as the container would find them: links are
  * followed inside the root and never out of it (openat2 with RESOLVE_IN_ROOT, behind RootOpener).
  */
-import { close, constants, fchown, read } from 'node:fs';
-import { mkdir, readlink } from 'node:fs/promises';
+import { close, constants, fchown, fstat } from 'node:fs';
+import { mkdir, open, readlink } from 'node:fs/promises';
 import { posix } from 'node:path';
 import { promisify } from 'node:util';
 
 import { EngineError } from '../core/engine-error.ts';
 import type { RootOpener } from './parts.ts';
 
-const READ_BYTES = 64 * 1024;
 const O_PATH = 0o10_000_000; // not in node:fs
 const O_CLOEXEC = 0o2_000_000;
 const DIRECTORY = O_PATH | O_CLOEXEC | constants.O_DIRECTORY;
 
-const readAt = promisify(read);
+const statFd = promisify(fstat);
 const closeFd = promisify(close);
 const chownFd = promisify(fchown);
 
@@ -26,13 +25,23 @@ export class RootFiles {
     this.#opener = opener;
   }
 
-  /** "" where there is no such (regular) file. @throws {EngineError} for one larger than `maxBytes` */
+  /**
+   * "" where there is no such regular file. A container may put a device or a pipe there, and opening one does things:
+   * so it is looked at first, and then opened through the descriptor that was looked at.
+   * @throws {EngineError} CONTAINER_PATH_INVALID for one larger than `maxBytes`
+   */
   async readText(root: string, path: string, maxBytes: number): Promise<string> {
-    const flags = constants.O_RDONLY | constants.O_NONBLOCK | constants.O_NOCTTY | O_CLOEXEC;
-    const fd = await this.#open(root, path, flags);
+    const fd = await this.#open(root, path, O_PATH | O_CLOEXEC);
     if (fd === null) return '';
     try {
-      return (await readAll(fd, path, maxBytes)).toString('utf8');
+      const stat = await statFd(fd);
+      if (!stat.isFile()) return '';
+      if (stat.size > maxBytes)
+        throw new EngineError('CONTAINER_PATH_INVALID', `${path} is larger than ${maxBytes} bytes`);
+      await using file = await open(`/proc/self/fd/${fd}`, constants.O_RDONLY);
+      const buffer = Buffer.alloc(stat.size);
+      const { bytesRead } = await file.read(buffer, 0, buffer.length, 0);
+      return buffer.toString('utf8', 0, bytesRead);
     } finally {
       await closeFd(fd);
     }
@@ -96,19 +105,6 @@ export class RootFiles {
       if (codeOf(error) === 'ENOENT') return null;
       throw error;
     }
-  }
-}
-
-async function readAll(fd: number, path: string, maxBytes: number): Promise<Buffer> {
-  const chunks: Buffer[] = [];
-  let size = 0;
-  for (;;) {
-    const buffer = Buffer.allocUnsafe(READ_BYTES);
-    const { bytesRead } = await readAt(fd, buffer, 0, buffer.length, null);
-    if (bytesRead === 0) return Buffer.concat(chunks);
-    size += bytesRead;
-    if (size > maxBytes) throw new EngineError('CONTAINER_PATH_INVALID', `${path} is larger than ${maxBytes} bytes`);
-    chunks.push(buffer.subarray(0, bytesRead));
   }
 }
 
