@@ -159,15 +159,18 @@ async function assertKernelEquals(
     [],
   );
   const published = execFileSync('nft', ['list', 'map', 'ip', 'longshore', 'anywhere']).toString();
-  const ports = [...published.matchAll(/tcp \. (\d+) :/g)].map((match) => Number(match[1])).toSorted();
+  const ports = [...published.matchAll(/tcp \. (\d+) :/g)].map((match) => Number(match[1])).toSorted((a, b) => a - b);
   const wanted = alive
     .flatMap(({ mappings }) =>
       mappings.filter(({ hostAddress }) => hostAddress === '0.0.0.0').map(({ hostPort }) => hostPort),
     )
-    .toSorted();
+    .toSorted((a, b) => a - b);
   assert.deepEqual(ports, wanted);
   const known = execFileSync('nft', ['list', 'set', 'ip', 'longshore', 'bridges']).toString();
-  assert.deepEqual([...known.matchAll(/"([^"]+)"/g)].map((match) => match[1]).toSorted(), [...bridges].toSorted());
+  assert.deepEqual(
+    [...known.matchAll(/"([^"]+)"/g)].map((match) => String(match[1])).toSorted(),
+    [...bridges].toSorted(),
+  );
 }
 
 function interfaces(): string[] {

@@ -11,7 +11,7 @@ import type { Logger } from '../core/log.ts';
 import type { EventPublisher } from '../event/port.ts';
 import type { Kernel } from '../kernel/port.ts';
 import type { Collection } from '../store/port.ts';
-import { formatAddress, formatSubnet, overlaps, parseCidr, type Family, type Subnet } from './address.ts';
+import { formatAddress, formatSubnet, overlaps, parseCidr, type Address, type Family, type Subnet } from './address.ts';
 import type { Attachments } from './attachments.ts';
 import type { Firewall } from './firewall.ts';
 import type { HostFacts } from './host-facts.ts';
@@ -217,7 +217,7 @@ export class EngineNetworks implements Networks {
   async recover(live: ReadonlySet<string>): Promise<void> {
     const { attachments, firewall, kernel, sandboxes, logger } = this.#state;
     const records = [...sandboxes.load().values()];
-    const bridgeId = resolveNetwork(this.#state.live, 'bridge').network.id;
+    const bridgeId = this.#defaultBridge()?.network.id;
     await this.#placeDefaultBridge(
       records.some(
         ({ containerId, endpoints }) =>
@@ -294,15 +294,15 @@ export class EngineNetworks implements Networks {
    * containers run on it (`isUsed`) it stays where they are.
    */
   async #placeDefaultBridge(isUsed: boolean): Promise<void> {
-    const live = resolveNetwork(this.#state.live, 'bridge');
+    const live = this.#defaultBridge();
     const { subnets, bip, fixedCidr } = this.#state;
-    const own = live.network.ipam.configs[0];
     const avoid = await this.#hostSubnets(new Set(this.list().map(({ bridgeName }) => bridgeName)));
     for (const network of this.#state.live.values()) {
       if (network !== live) for (const { subnet } of network.pools) this.#claim(network, subnet);
     }
-    const wanted = bip === '' ? null : parseCidr(bip);
-    if (bip !== '' && wanted === null) throw new EngineError('OPTION_UNSUPPORTED', `invalid --bip: ${bip}`);
+    if (live === undefined) return;
+    const own = live.network.ipam.configs[0];
+    const wanted = wantedBridge(bip, fixedCidr);
     const ipRange = fixedCidr;
     if (wanted !== null && !isUsed) {
       subnets.claim(wanted.subnet);
@@ -420,8 +420,13 @@ export class EngineNetworks implements Networks {
     for (const { subnet } of live.pools) this.#state.subnets.release(subnet);
   }
 
+  /** None with --bridge=none. */
+  #defaultBridge(): LiveNetwork | undefined {
+    return [...this.#state.live.values()].find(({ isDefaultBridge }) => isDefaultBridge);
+  }
+
   #localPool(): Subnet {
-    return localIpv6Pool(resolveNetwork(this.#state.live, 'bridge').network.id);
+    return localIpv6Pool(resolveNetwork(this.#state.live, 'none').network.id);
   }
 
   #event(network: Network, action: 'create' | 'destroy', more: Record<string, string>): void {
@@ -468,4 +473,18 @@ export function resolveNetwork(networks: ReadonlyMap<string, LiveNetwork>, term:
 
 function familiesOf(spec: NetworkSpec): Family[] {
   return [...(spec.enableIpv4 ? ([4] as const) : []), ...(spec.enableIpv6 ? ([6] as const) : [])];
+}
+
+/** What --bip and --fixed-cidr ask of the default bridge; null: any subnet. @throws OPTION_UNSUPPORTED */
+function wantedBridge(bip: string, fixedCidr: string): { readonly address: Address; readonly subnet: Subnet } | null {
+  const own = bip === '' ? null : parseCidr(bip);
+  if (bip !== '' && (own === null || own.address.value === own.subnet.base))
+    throw new EngineError('OPTION_UNSUPPORTED', `invalid --bip: ${bip}`);
+  if (fixedCidr === '') return own;
+  const fixed = parseCidr(fixedCidr)?.subnet;
+  if (fixed === undefined || (own !== null && !overlaps(fixed, own.subnet))) {
+    throw new EngineError('OPTION_UNSUPPORTED', `invalid --fixed-cidr: ${fixedCidr}`);
+  }
+  // As Docker's: without an address of its own the bridge takes the range as its subnet.
+  return own ?? { subnet: fixed, address: { family: fixed.family, value: fixed.base + 1n } };
 }

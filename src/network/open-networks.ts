@@ -32,7 +32,10 @@ export interface NetworksOptions {
   readonly events: EventPublisher;
   readonly clock: Clock;
   readonly logger: Logger;
-  /** The default bridge's interface; also names our nftables tables, so that several daemons can live on one host. */
+  /**
+   * The default bridge's interface; also names our nftables tables, so that several daemons can live on one host.
+   * "none": there is no default bridge.
+   */
   readonly bridgeName?: string;
   /** "172.30.0.1/16": the default bridge's address; "" takes the next free default pool. */
   readonly bip?: string;
@@ -51,8 +54,12 @@ export interface NetworksOptions {
   readonly ipMasquerade?: boolean;
   /** --userland-proxy: published ports of containers without IPv6 are carried from IPv6 by this process. */
   readonly userlandProxy?: boolean;
+  /** --iptables: false leaves the host's packet filter alone. Nothing is published, masqueraded or isolated then. */
+  readonly firewall?: boolean;
 }
 
+/** --bridge=none */
+const NO_BRIDGE = 'none';
 /** What a host that cannot be asked has. Source: Documentation/networking/ip-sysctl.rst */
 const EPHEMERAL_DEFAULT = { first: 32_768, last: 60_999 };
 
@@ -69,6 +76,7 @@ export async function openNetworks(options: NetworksOptions): Promise<Networks> 
 
   const live = new Map<string, LiveNetwork>();
   for (const [id, record] of networks.load()) live.set(id, new LiveNetwork(record, mtu));
+  if (bridgeName === NO_BRIDGE) for (const [id, { isDefaultBridge }] of live) if (isDefaultBridge) live.delete(id);
   for (const network of predefined(options, bridgeName, mtu)) {
     const existing = [...live.values()].find((other) => other.network.name === network.name);
     // What a user set by the daemon's options holds from the next start on; its ID and its subnet stay.
@@ -89,10 +97,16 @@ export async function openNetworks(options: NetworksOptions): Promise<Networks> 
       networks.put(record.network.id, record, { durable: existing === undefined });
   }
 
-  const firewall = new Firewall(kernel.nftables, tableName(bridgeName));
+  const firewall = new Firewall(
+    options.firewall === false ? { run: async () => '' } : kernel.nftables,
+    tableName(bridgeName),
+  );
   const publisher = new Publisher(new HostPorts(bindInHost(kernel, clock), ephemeral), firewall, logger);
   const facts = new HostFacts(() => clock.nowMs());
-  const files = new FileWriter(facts, () => resolveNetwork(live, 'bridge').network.ipam.configs[0]?.gateway ?? '');
+  const files = new FileWriter(
+    facts,
+    () => [...live.values()].find(({ isDefaultBridge }) => isDefaultBridge)?.network.ipam.configs[0]?.gateway ?? '',
+  );
   const resolvers = new Resolvers({
     kernel,
     clock,
@@ -171,11 +185,10 @@ function predefined(options: NetworksOptions, bridgeName: string, mtu: number): 
     'com.docker.network.bridge.name': bridgeName,
     'com.docker.network.driver.mtu': String(mtu),
   };
-  return [
-    make('bridge', 'bridge', { bridgeName, options: bridgeOptions }),
-    make('host', 'host', {}),
-    make('none', 'null', {}),
-  ];
+  const always = [make('host', 'host', {}), make('none', 'null', {})];
+  return bridgeName === NO_BRIDGE
+    ? always
+    : [make('bridge', 'bridge', { bridgeName, options: bridgeOptions }), ...always];
 }
 
 function bindInHost(kernel: Kernel, clock: Clock): BindPort {
