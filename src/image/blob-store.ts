@@ -3,11 +3,12 @@
  * and renamed into place, so that what has its name is whole.
  */
 import { randomBytes } from 'node:crypto';
-import { mkdir, open, readFile, rename, rm } from 'node:fs/promises';
+import { mkdir, open, readdir, readFile, rename, rm } from 'node:fs/promises';
 import { join } from 'node:path';
 
 import { checkSame, digestOf, hexOf } from './digest.ts';
 import type { Digest } from './port.ts';
+import { isDigest } from './reference.ts';
 
 export class BlobStore {
   readonly #directory: string;
@@ -57,6 +58,16 @@ export class BlobStore {
     const bytes = await readFile(this.path(digest));
     checkSame(`blob ${this.path(digest)}`, digest, digestOf(bytes));
     return bytes;
+  }
+
+  /** What is there. Left-overs of a crash are removed. */
+  async list(): Promise<Digest[]> {
+    const digests: Digest[] = [];
+    for (const name of await readdir(join(this.#directory, 'sha256'))) {
+      if (isDigest(`sha256:${name}`)) digests.push(`sha256:${name}`);
+      else await rm(join(this.#directory, 'sha256', name), { force: true });
+    }
+    return digests;
   }
 
   /** If `wanted` still says so when its turn comes. */

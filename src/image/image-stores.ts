@@ -107,6 +107,13 @@ export class ImageStores {
     await this.blobs.remove(record.id, () => this.table.get(record.id) === undefined && !this.#adding.has(record.id));
   }
 
+  /** Removes configs whose image was never recorded, or no longer is. */
+  async sweepBlobs(): Promise<void> {
+    for (const digest of await this.blobs.list()) {
+      await this.blobs.remove(digest, () => this.table.get(digest) === undefined && !this.#adding.has(digest));
+    }
+  }
+
   /** Tags and says so. */
   tag(reference: Reference, id: Digest): void {
     if (this.table.get(id) === undefined) throw new EngineError('IMAGE_NOT_FOUND', `No such image: ${id}`); // removed meanwhile

@@ -24,6 +24,7 @@ import { pushImage } from './registry/push-image.ts';
 import type { RegistryStores } from './registry/registry-stores.ts';
 import { Semaphore } from './registry/semaphore.ts';
 import { saveImages } from './save-images.ts';
+import { verifyStores } from './verify.ts';
 import { matchesPlatform } from './platform.ts';
 import type { Digest, HistoryEntry, Image, Images, Platform, Progress, Snapshots } from './port.ts';
 import { parseReference, withDefaultTag } from './reference.ts';
@@ -66,6 +67,7 @@ export async function openImages(options: ImagesOptions): Promise<Images> {
   stores.attach(snapshots);
   await layers.sweep();
   await stores.collectLayers();
+  await stores.sweepBlobs();
   const registryOptions: RegistryOptions = {
     ...REGISTRY_DEFAULTS,
     insecureRegistries: options.insecureRegistries ?? REGISTRY_DEFAULTS.insecureRegistries,
@@ -152,6 +154,10 @@ class EngineImages implements Images {
 
   push(options: Parameters<Images['push']>[0]): AsyncIterable<Progress> {
     return pushImage(this.#registry, options);
+  }
+
+  async verify(): Promise<readonly string[]> {
+    return await verifyStores(this.#stores);
   }
 
   async prune(...[options, inUse]: Parameters<Images['prune']>): ReturnType<Images['prune']> {

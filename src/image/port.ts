@@ -67,6 +67,9 @@ export interface Images {
   ): Promise<{ readonly removed: readonly RemovedImage[]; readonly reclaimedBytes: number }>;
   diskUsage(): Promise<{ readonly layersBytes: number; readonly sharedBytesById: ReadonlyMap<Digest, number> }>;
 
+  /** Reads everything that is kept and names what is damaged or missing; empty when all is well. For `longshore doctor`. */
+  verify?(): Promise<readonly string[]>;
+
   readonly snapshots: Snapshots;
 }
 
