@@ -43,8 +43,16 @@ export async function listContainers(
 }
 
 /** Records are kept oldest first, but a clock that was set back must not reorder the list. */
-function newestFirst(containers: readonly Container[]): Container[] {
-  return containers.toSorted((a, b) => (a.createdAt < b.createdAt ? 1 : a.createdAt > b.createdAt ? -1 : 0));
+function newestFirst(containers: readonly Container[]): readonly Container[] {
+  const reversed = containers.toReversed();
+  const isOrdered = reversed.every((one, i) => i === 0 || compareAge(reversed[i - 1]!, one) <= 0);
+  return isOrdered ? reversed : reversed.toSorted(compareAge);
+}
+
+/** Without the final Z, times compare as text although zeros at their end are cut. */
+function compareAge(a: Container, b: Container): number {
+  const [first, second] = [a.createdAt.slice(0, -1), b.createdAt.slice(0, -1)];
+  return first < second ? 1 : first > second ? -1 : 0;
 }
 
 /** "before" skips what is newer than (and) that container, "since" ends the list at it. */

@@ -9,17 +9,18 @@ import type { Parts } from './parts.ts';
 import type { Filters, Request } from './port.ts';
 import { parseMoment } from './moment.ts';
 
-let underWay = false;
+/** One at a time in each engine. */
+const underWay = new WeakSet<Parts>();
 
 export async function prune(
   parts: Parts,
   filters: Filters,
   by: Request,
 ): Promise<{ readonly deleted: readonly string[]; readonly reclaimedBytes: number }> {
-  if (underWay) throw new EngineError('CONTAINER_REMOVING', 'a prune operation is already running');
+  if (underWay.has(parts)) throw new EngineError('CONTAINER_REMOVING', 'a prune operation is already running');
   checkFilterNames(filters, ['label', 'label!', 'until']);
   const test = compileTest(parts, filters);
-  underWay = true;
+  underWay.add(parts);
   try {
     const deleted: string[] = [];
     let reclaimedBytes = 0;
@@ -40,7 +41,7 @@ export async function prune(
     parts.events.publish({ type: 'container', action: 'prune', actor: { id: '', attributes } });
     return { deleted, reclaimedBytes };
   } finally {
-    underWay = false;
+    underWay.delete(parts);
   }
 }
 
