@@ -45,7 +45,7 @@ export class Interfaces {
     if (path === null) return;
     const { network: links } = this.#kernel;
     await links.createNamespace(path);
-    if (sandbox.endpoints.some(({ hostInterface }) => hostInterface !== '')) {
+    if (sandbox.endpoints.some(({ state }) => state.interfaceName !== '')) {
       // No link-local address on interfaces of networks without IPv6, as Docker's; the kernel room turns it on where asked.
       await links.setSysctlIn(path, 'net/ipv6/conf/default/disable_ipv6', '1').catch(() => {});
     }
