@@ -65,7 +65,7 @@ case ${1-} in
     runs=2
     set -- 'test/vm/power-cut.test.ts'
     ;;
-  '') set -- 'src/**/*.root.test.ts' 'test/integration/*.test.ts' ;;
+  '') set -- 'src/**/*.root.test.ts' 'test/integration/*.test.ts' 'test/vm/host.test.ts' ;;
 esac
 case $1 in
   *.test.ts) command="sh test/vm/guest-tests.sh $(quoted "$@")" ;;
