@@ -22,7 +22,7 @@ test('daemon SIGKILL: 20 containers run on, none restarted, no line lost or doub
   await sleep(500);
   await Promise.all(names.map(async (name) => {
     assert.equal(await d.ok('exec', name, 'echo', name), name);
-    const attached = await run('sh', ['-c', `(echo typed-${name}; sleep 1) | timeout -k 1 5 docker attach --sig-proxy=false ${name}`], { env: { DOCKER_HOST: d.host } });
+    const attached = await run('sh', ['-c', `(echo typed-${name}; sleep 4) | timeout -k 1 30 docker attach --sig-proxy=false ${name}`], { env: { DOCKER_HOST: d.host } });
     assert.match(attached.stdout, new RegExp(`typed-${name}\n`));
     const lines = (await d.ok('logs', name)).split('\n').filter((line) => line.startsWith('line'));
     assert(lines.length > 30, `${lines.length} lines`);
