@@ -1,7 +1,8 @@
 /*
  * The per-container monitor: one small process that outlives the daemon, owns the container's stdio, reaps it and
  * remembers how it ended. Mechanism only; every decision (restart, timeouts, what a message means to a user) is the
- * daemon's. The protocol, the files in the state directory and the rules for slow readers: docs/shim-protocol.md.
+ * daemon's. The protocol, the files in the state directory and the rules for slow readers: docs/shim-protocol.md. One piece over
+ * 500 lines, because it is one event loop over one set of state; what stands alone is in the headers beside it.
  *
  * One thread, one epoll loop, nothing in it blocks (the exit record's fsync excepted, at the very end). The OCI runtime
  * always runs as a child that is waited for through signalfd. A "task" is the container's init or one exec.
