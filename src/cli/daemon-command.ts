@@ -30,15 +30,22 @@ export async function daemonCommand(argv: readonly string[]): Promise<number> {
   const options = await readOptions(argv);
   const logger = createLogger({ level: options.logLevel, format: options.logFormat, clock: systemClock });
   // A bug in one request must not end the daemon of all containers; where it is unsafe to go on, the code aborts itself.
-  process.on('unhandledRejection', (error) => logger.error({ stack: error instanceof Error ? error.stack : messageOf(error) }, 'a bug: a promise was left alone'));
+  process.on('unhandledRejection', (error) =>
+    logger.error({ stack: error instanceof Error ? error.stack : messageOf(error) }, 'a bug: a promise was left alone'),
+  );
   const asked = nextSignal();
   await using _pidfile = await writePidfile(options.pidfile);
   await using engine = await openEngine({ options, logger });
   logger.info({ version: VERSION, pid: process.pid, hosts: engine.addresses }, 'ready');
   const [first] = engine.addresses;
-  process.stderr.write(`\nLongshore listens on ${engine.addresses.join(', ')}. Try:\n\n    docker -H ${first} version\n\n`);
+  process.stderr.write(
+    `\nLongshore listens on ${engine.addresses.join(', ')}. Try:\n\n    docker -H ${first} version\n\n`,
+  );
   const signal = await asked;
-  logger.info({ signal }, options.liveRestore ? 'shutting down; containers keep running' : 'shutting down; containers are stopped');
+  logger.info(
+    { signal },
+    options.liveRestore ? 'shutting down; containers keep running' : 'shutting down; containers are stopped',
+  );
   return 0;
 }
 
@@ -59,19 +66,28 @@ function nextSignal(): Promise<NodeJS.Signals> {
 
 async function readOptions(argv: readonly string[]): Promise<DaemonOptions> {
   const flags = parseFlags(argv);
-  const path = String(flags['config-file'] ?? CONFIG_FILE);
+  const asked = flags['config-file'] as string | undefined; // its kind is text
+  const path = asked ?? CONFIG_FILE;
   let text: string;
   try {
     text = await readFile(path, 'utf8');
   } catch (error) {
-    if (flags['config-file'] === undefined && (error as NodeJS.ErrnoException).code === 'ENOENT') return daemonOptions(flags, {});
-    throw new EngineError('PARAMETER_INVALID', `unable to configure the daemon with file ${path}: ${messageOf(error)}`, { cause: error });
+    if (asked === undefined && (error as NodeJS.ErrnoException).code === 'ENOENT') return daemonOptions(flags, {});
+    throw new EngineError(
+      'PARAMETER_INVALID',
+      `unable to configure the daemon with file ${path}: ${messageOf(error)}`,
+      { cause: error },
+    );
   }
   let config: unknown;
   try {
     config = JSON.parse(text);
   } catch (error) {
-    throw new EngineError('PARAMETER_INVALID', `unable to configure the daemon with file ${path}: ${messageOf(error)}`, { cause: error });
+    throw new EngineError(
+      'PARAMETER_INVALID',
+      `unable to configure the daemon with file ${path}: ${messageOf(error)}`,
+      { cause: error },
+    );
   }
   return daemonOptions(flags, parseConfig(config, path));
 }

@@ -44,7 +44,9 @@ let code = 1;
 try {
   code = await main(process.argv.slice(2));
 } catch (error) {
-  process.stderr.write(`longshore: ${error instanceof EngineError ? error.message : error instanceof Error ? error.stack : messageOf(error)}\n`);
+  process.stderr.write(
+    `longshore: ${error instanceof EngineError ? error.message : error instanceof Error ? error.stack : messageOf(error)}\n`,
+  );
 }
 // Not by running dry: connections to the shims of containers that live on would keep the process for ever.
 process.exit(code);

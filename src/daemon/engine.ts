@@ -51,7 +51,13 @@ export interface Engine extends AsyncDisposable {
   readonly events: EventBus;
 }
 
-export async function openEngine({ options, logger }: { readonly options: DaemonOptions; readonly logger: Logger }): Promise<Engine> {
+export async function openEngine({
+  options,
+  logger,
+}: {
+  readonly options: DaemonOptions;
+  readonly logger: Logger;
+}): Promise<Engine> {
   await using opening = new AsyncDisposableStack();
   const clock = systemClock;
   const { dataRoot, execRoot } = options;
@@ -67,27 +73,74 @@ export async function openEngine({ options, logger }: { readonly options: Daemon
   const [facts, runtimes, images, networks, volumes] = await Promise.all([
     readRuntimeFacts(kernel),
     chooseRuntimes(options, logger),
-    openImages({ dataRoot, kernel, store, events, clock, logger, dockerVersion: VERSION, insecureRegistries: options.insecureRegistries, registryMirrors: options.registryMirrors, maxConcurrentDownloads: options.maxConcurrentDownloads, maxConcurrentUploads: options.maxConcurrentUploads }),
-    openNetworks({ execRoot, kernel, store, events, clock, logger, bridgeName: options.bridge, bip: options.bip, fixedCidr: options.fixedCidr, defaultAddressPools: options.defaultAddressPools, mtu: options.mtu, ipForward: options.ipForward }),
+    openImages({
+      dataRoot,
+      kernel,
+      store,
+      events,
+      clock,
+      logger,
+      dockerVersion: VERSION,
+      insecureRegistries: options.insecureRegistries,
+      registryMirrors: options.registryMirrors,
+      maxConcurrentDownloads: options.maxConcurrentDownloads,
+      maxConcurrentUploads: options.maxConcurrentUploads,
+    }),
+    openNetworks({
+      execRoot,
+      kernel,
+      store,
+      events,
+      clock,
+      logger,
+      bridgeName: options.bridge,
+      bip: options.bip,
+      fixedCidr: options.fixedCidr,
+      defaultAddressPools: options.defaultAddressPools,
+      mtu: options.mtu,
+      ipForward: options.ipForward,
+    }),
     openVolumes({ dataRoot, kernel, store, events, clock, logger }),
   ]);
   // networks.recover() switches it on; the warnings of new containers should know.
   const host = { ...facts, ipv4Forwarding: facts.ipv4Forwarding || options.ipForward };
-  const runtime = await openRuntime({ execRoot, kernel, shimPath: nativeProgram('shim'), runtimes: runtimes.table, logger });
+  const runtime = await openRuntime({
+    execRoot,
+    kernel,
+    shimPath: nativeProgram('shim'),
+    runtimes: runtimes.table,
+    logger,
+  });
   const archive = treeArchive(kernel);
   const initPath = await findInit(dirname(nativeProgram('shim')));
   const supervisorOf = (): typeof supervisor => supervisor;
   const { containers, resources } = openContainers({
     supervisor: supervisorOf,
-    images, networks, volumes, treeArchive: archive, events, readLog, clock, logger,
+    images,
+    networks,
+    volumes,
+    treeArchive: archive,
+    events,
+    readLog,
+    clock,
+    logger,
     files: kernel.files,
     mounts: kernel.mounts,
     cgroups: kernel.cgroups,
     host,
     daemon: {
-      cgroupParent: options.cgroupParent, cgroupDriver: 'cgroupfs', init: options.init, initPath, noNewPrivileges: options.noNewPrivileges,
-      seccompProfile: '', ulimits: options.defaultUlimits, ipcMode: 'private', cgroupnsMode: '', shmSizeBytes: options.defaultShmSizeBytes,
-      runtimes: Object.keys(runtimes.table), defaultRuntime: runtimes.fallback,
+      cgroupParent: options.cgroupParent,
+      cgroupDriver: 'cgroupfs',
+      init: options.init,
+      initPath,
+      noNewPrivileges: options.noNewPrivileges,
+      seccompProfile: '',
+      ulimits: options.defaultUlimits,
+      ipcMode: 'private',
+      cgroupnsMode: '',
+      shmSizeBytes: options.defaultShmSizeBytes,
+      runtimes: Object.keys(runtimes.table),
+      defaultRuntime: runtimes.fallback,
     },
     settings: {
       dataRoot,
@@ -101,10 +154,16 @@ export async function openEngine({ options, logger }: { readonly options: Daemon
   const supervisor = openSupervisor({ clock, logger, records, runtime, resources, events, stuck: describeStuck });
   opening.use(supervisor);
   await recoverEngine({ records, images, networks, volumes, supervisor, logger });
-  opening.defer(() => supervisor.shutdown({ stopContainers: !options.liveRestore, timeoutS: options.shutdownTimeoutS }));
+  opening.defer(() =>
+    supervisor.shutdown({ stopContainers: !options.liveRestore, timeoutS: options.shutdownTimeoutS }),
+  );
 
   const builder = createBuilder({
-    images, containers, treeArchive: archive, scratchDir: join(dataRoot, 'tmp'), logger,
+    images,
+    containers,
+    treeArchive: archive,
+    scratchDir: join(dataRoot, 'tmp'),
+    logger,
     removeTree: (path) => kernel.files.removeTree(path),
     lookUpOwner: createOwnerLookup(kernel.files),
     fetch: (url) => fetch(url),
@@ -114,9 +173,21 @@ export async function openEngine({ options, logger }: { readonly options: Daemon
   const tls = await tlsFiles(options);
   const api = await openApi(
     { containers, images, networks, volumes, events, treeArchive: archive, system, builder, registry, clock, logger },
-    { listeners: options.hosts.map((text) => parseListener(text, text.startsWith('tcp://') ? tls : null, options.group)) },
+    {
+      listeners: options.hosts.map((text) =>
+        parseListener(text, text.startsWith('tcp://') ? tls : null, options.group),
+      ),
+    },
   );
   opening.use(api);
   const opened = opening.move();
-  return { addresses: api.addresses, containers, images, networks, volumes, events, [Symbol.asyncDispose]: () => opened.disposeAsync() };
+  return {
+    addresses: api.addresses,
+    containers,
+    images,
+    networks,
+    volumes,
+    events,
+    [Symbol.asyncDispose]: () => opened.disposeAsync(),
+  };
 }

@@ -10,7 +10,20 @@ export function goArchitecture(): string {
   return names[process.arch] ?? process.arch;
 }
 
-export interface HostFacts extends Pick<InfoFacts, 'name' | 'kernelVersion' | 'operatingSystem' | 'osVersion' | 'osType' | 'architecture' | 'cpus' | 'memoryBytes' | 'ipv4Forwarding' | 'openDescriptors' | 'storageBackingFilesystem'> {}
+export interface HostFacts extends Pick<
+  InfoFacts,
+  | 'name'
+  | 'kernelVersion'
+  | 'operatingSystem'
+  | 'osVersion'
+  | 'osType'
+  | 'architecture'
+  | 'cpus'
+  | 'memoryBytes'
+  | 'ipv4Forwarding'
+  | 'openDescriptors'
+  | 'storageBackingFilesystem'
+> {}
 
 export async function readHostFacts(dataRoot: string): Promise<HostFacts> {
   const [osRelease, memory, forwarding, descriptors, backing] = await Promise.all([

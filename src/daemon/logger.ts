@@ -11,7 +11,12 @@ export type Level = keyof typeof LEVELS;
 /** Lines waiting for a reader of stderr that has stopped; further ones are dropped and counted. */
 const WAITING_BYTES_MAX = 1 << 20;
 
-export function createLogger({ level, format, clock, output = process.stderr }: {
+export function createLogger({
+  level,
+  format,
+  clock,
+  output = process.stderr,
+}: {
   readonly level: Level;
   readonly format: 'text' | 'json';
   readonly clock: Clock;
@@ -24,7 +29,11 @@ export function createLogger({ level, format, clock, output = process.stderr }: 
     const time = formatTime(clock.wallNs());
     const all = dropped > 0 ? { ...fields, droppedLines: dropped } : fields;
     dropped = 0;
-    output.write(format === 'json' ? `${JSON.stringify({ time, level: at, message, ...all })}\n` : `${time.slice(0, 23).padEnd(23, '0')}Z ${at.padEnd(5)} ${oneLine(message)}${logfmt(all)}\n`);
+    output.write(
+      format === 'json'
+        ? `${JSON.stringify({ time, level: at, message, ...all })}\n`
+        : `${time.slice(0, 23).padEnd(23, '0')}Z ${at.padEnd(5)} ${oneLine(message)}${logfmt(all)}\n`,
+    );
   };
   return {
     debug: (fields, message) => write('debug', fields, message),

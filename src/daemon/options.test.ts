@@ -4,9 +4,29 @@ import { test } from 'node:test';
 import { daemonOptions, OPTIONS, optionsHelp, parseConfig, parseFlags } from './options.ts';
 
 test('parseFlags: takes the forms that dockerd takes', () => {
-  assert.deepEqual(parseFlags(['-H', 'unix:///a', '--host=tcp://127.0.0.1:1', '-D', '--live-restore=false', '--mtu', '1400', '--log-opt', 'a=b=c', '--log-opt=d=e', '-ldebug']), {
-    host: ['unix:///a', 'tcp://127.0.0.1:1'], debug: true, 'live-restore': false, mtu: 1400, 'log-opt': { a: 'b=c', d: 'e' }, 'log-level': 'debug',
-  });
+  assert.deepEqual(
+    parseFlags([
+      '-H',
+      'unix:///a',
+      '--host=tcp://127.0.0.1:1',
+      '-D',
+      '--live-restore=false',
+      '--mtu',
+      '1400',
+      '--log-opt',
+      'a=b=c',
+      '--log-opt=d=e',
+      '-ldebug',
+    ]),
+    {
+      host: ['unix:///a', 'tcp://127.0.0.1:1'],
+      debug: true,
+      'live-restore': false,
+      mtu: 1400,
+      'log-opt': { a: 'b=c', d: 'e' },
+      'log-level': 'debug',
+    },
+  );
 });
 
 test('parseFlags: refuses by name what it does not honour', () => {
@@ -17,11 +37,18 @@ test('parseFlags: refuses by name what it does not honour', () => {
     [['--debug=maybe'], /invalid argument "maybe"/],
     [['serve'], /unexpected argument: serve/],
     [['--log-opt', 'x'], /name=value/],
-  ] as const) assert.throws(() => parseFlags(argv), { code: 'PARAMETER_INVALID', message });
+  ] as const)
+    assert.throws(() => parseFlags(argv), { code: 'PARAMETER_INVALID', message });
 });
 
 test('daemonOptions: the file and the flags make one whole, but never both the same', () => {
-  const options = daemonOptions(parseFlags(['--data-root', '/d/']), parseConfig({ hosts: ['unix:///x'], 'live-restore': false, 'default-address-pools': [{ base: '10.0.0.0/8', size: 24 }] }, 'f'));
+  const options = daemonOptions(
+    parseFlags(['--data-root', '/d/']),
+    parseConfig(
+      { hosts: ['unix:///x'], 'live-restore': false, 'default-address-pools': [{ base: '10.0.0.0/8', size: 24 }] },
+      'f',
+    ),
+  );
   assert.equal(options.dataRoot, '/d');
   assert.equal(options.liveRestore, false);
   assert.deepEqual(options.hosts, ['unix:///x']);
@@ -33,7 +60,10 @@ test('daemonOptions: the file and the flags make one whole, but never both the s
 
 test('daemonOptions: an open door is refused', () => {
   assert.throws(() => daemonOptions({ host: ['tcp://0.0.0.0:2375'] }, {}), /would be root on this host/);
-  assert.throws(() => daemonOptions({ host: ['tcp://0.0.0.0:2376'], tlsverify: true, tlscert: 'c', tlskey: 'k' }, {}), /--tlscacert/);
+  assert.throws(
+    () => daemonOptions({ host: ['tcp://0.0.0.0:2376'], tlsverify: true, tlscert: 'c', tlskey: 'k' }, {}),
+    /--tlscacert/,
+  );
   assert.equal(daemonOptions({ host: ['tcp://127.0.0.1:2375'] }, {}).tls, false);
 });
 

@@ -63,45 +63,214 @@ interface Option {
 
 /** In the order of --help. */
 export const OPTIONS = [
-  { flag: 'host', short: 'H', kind: 'list', key: 'hosts', fallback: [], group: 'Where', help: 'Listen on unix:///path or tcp://127.0.0.1:port; may be given several times' },
-  { flag: 'data-root', kind: 'text', fallback: '/var/lib/longshore', group: 'Where', help: 'Images, volumes, containers and records' },
-  { flag: 'exec-root', kind: 'text', fallback: '/run/longshore', group: 'Where', help: 'What lives no longer than the host is up' },
-  { flag: 'pidfile', short: 'p', kind: 'text', fallback: '/run/longshore.pid', group: 'Where', help: "The daemon's pid" },
-  { flag: 'config-file', kind: 'text', fallback: '/etc/longshore/daemon.json', group: 'Where', help: "Options as JSON, under dockerd's names" },
-  { flag: 'group', short: 'G', kind: 'text', fallback: 'docker', group: 'Access', help: 'Group that may use the unix socket' },
+  {
+    flag: 'host',
+    short: 'H',
+    kind: 'list',
+    key: 'hosts',
+    fallback: [],
+    group: 'Where',
+    help: 'Listen on unix:///path or tcp://127.0.0.1:port; may be given several times',
+  },
+  {
+    flag: 'data-root',
+    kind: 'text',
+    fallback: '/var/lib/longshore',
+    group: 'Where',
+    help: 'Images, volumes, containers and records',
+  },
+  {
+    flag: 'exec-root',
+    kind: 'text',
+    fallback: '/run/longshore',
+    group: 'Where',
+    help: 'What lives no longer than the host is up',
+  },
+  {
+    flag: 'pidfile',
+    short: 'p',
+    kind: 'text',
+    fallback: '/run/longshore.pid',
+    group: 'Where',
+    help: "The daemon's pid",
+  },
+  {
+    flag: 'config-file',
+    kind: 'text',
+    fallback: '/etc/longshore/daemon.json',
+    group: 'Where',
+    help: "Options as JSON, under dockerd's names",
+  },
+  {
+    flag: 'group',
+    short: 'G',
+    kind: 'text',
+    fallback: 'docker',
+    group: 'Access',
+    help: 'Group that may use the unix socket',
+  },
   { flag: 'tls', kind: 'flag', fallback: false, group: 'Access', help: 'TLS on tcp:// hosts' },
-  { flag: 'tlsverify', kind: 'flag', fallback: false, group: 'Access', help: 'TLS, and clients must show a certificate of the CA' },
+  {
+    flag: 'tlsverify',
+    kind: 'flag',
+    fallback: false,
+    group: 'Access',
+    help: 'TLS, and clients must show a certificate of the CA',
+  },
   { flag: 'tlscacert', kind: 'text', fallback: '', group: 'Access', help: "CA of the clients' certificates" },
   { flag: 'tlscert', kind: 'text', fallback: '', group: 'Access', help: "The server's certificate" },
   { flag: 'tlskey', kind: 'text', fallback: '', group: 'Access', help: "The server's key" },
-  { flag: 'log-level', short: 'l', kind: 'text', fallback: 'info', group: 'Logs', help: 'debug, info, warn, error or fatal' },
+  {
+    flag: 'log-level',
+    short: 'l',
+    kind: 'text',
+    fallback: 'info',
+    group: 'Logs',
+    help: 'debug, info, warn, error or fatal',
+  },
   { flag: 'log-format', kind: 'text', fallback: 'text', group: 'Logs', help: 'text or json' },
   { flag: 'debug', short: 'D', kind: 'flag', fallback: false, group: 'Logs', help: 'The same as --log-level debug' },
   { flag: 'log-driver', kind: 'text', fallback: 'json-file', group: 'Logs', help: "Default for containers' output" },
-  { flag: 'log-opt', kind: 'map', key: 'log-opts', fallback: {}, group: 'Logs', help: 'Default options of the log driver, name=value' },
-  { flag: 'live-restore', kind: 'flag', fallback: true, group: 'Running containers', help: 'Containers go on running while the daemon is down' },
-  { flag: 'shutdown-timeout', kind: 'number', fallback: 15, group: 'Running containers', help: 'Seconds for containers to stop at shutdown without live-restore' },
-  { flag: 'default-runtime', kind: 'text', fallback: '', group: 'Running containers', help: 'OCI runtime: crun where it works on this host, else runc' },
-  { flag: 'add-runtime', kind: 'map', key: 'runtimes', fallback: {}, group: 'Running containers', help: 'A further OCI runtime, name=/path' },
-  { flag: 'cgroup-parent', kind: 'text', fallback: '', group: 'Running containers', help: 'Parent cgroup of all containers' },
+  {
+    flag: 'log-opt',
+    kind: 'map',
+    key: 'log-opts',
+    fallback: {},
+    group: 'Logs',
+    help: 'Default options of the log driver, name=value',
+  },
+  {
+    flag: 'live-restore',
+    kind: 'flag',
+    fallback: true,
+    group: 'Running containers',
+    help: 'Containers go on running while the daemon is down',
+  },
+  {
+    flag: 'shutdown-timeout',
+    kind: 'number',
+    fallback: 15,
+    group: 'Running containers',
+    help: 'Seconds for containers to stop at shutdown without live-restore',
+  },
+  {
+    flag: 'default-runtime',
+    kind: 'text',
+    fallback: '',
+    group: 'Running containers',
+    help: 'OCI runtime: crun where it works on this host, else runc',
+  },
+  {
+    flag: 'add-runtime',
+    kind: 'map',
+    key: 'runtimes',
+    fallback: {},
+    group: 'Running containers',
+    help: 'A further OCI runtime, name=/path',
+  },
+  {
+    flag: 'cgroup-parent',
+    kind: 'text',
+    fallback: '',
+    group: 'Running containers',
+    help: 'Parent cgroup of all containers',
+  },
   { flag: 'default-shm-size', kind: 'text', fallback: '64m', group: 'Running containers', help: 'Size of /dev/shm' },
-  { flag: 'default-ulimit', kind: 'list', key: 'default-ulimits', fallback: [], group: 'Running containers', help: 'name=soft[:hard]' },
-  { flag: 'no-new-privileges', kind: 'flag', fallback: false, group: 'Running containers', help: 'Set no-new-privileges for every container' },
-  { flag: 'init', kind: 'flag', fallback: false, group: 'Running containers', help: 'Run an init in every container that does not say otherwise' },
-  { flag: 'label', kind: 'list', key: 'labels', fallback: [], group: 'Running containers', help: 'name=value, shown by docker info' },
-  { flag: 'bridge', short: 'b', kind: 'text', fallback: 'longshore0', group: 'Network', help: 'Name of the default bridge; "none" for no default network' },
-  { flag: 'bip', kind: 'text', fallback: '', group: 'Network', help: "The default bridge's address, 172.17.0.1/16; chosen from what is free if not given" },
-  { flag: 'fixed-cidr', kind: 'text', fallback: '', group: 'Network', help: 'Part of the bridge subnet that containers get addresses from' },
-  { flag: 'default-address-pool', kind: 'list', key: 'default-address-pools', fallback: [], group: 'Network', help: 'Subnets of networks, base=10.10.0.0/16,size=24' },
+  {
+    flag: 'default-ulimit',
+    kind: 'list',
+    key: 'default-ulimits',
+    fallback: [],
+    group: 'Running containers',
+    help: 'name=soft[:hard]',
+  },
+  {
+    flag: 'no-new-privileges',
+    kind: 'flag',
+    fallback: false,
+    group: 'Running containers',
+    help: 'Set no-new-privileges for every container',
+  },
+  {
+    flag: 'init',
+    kind: 'flag',
+    fallback: false,
+    group: 'Running containers',
+    help: 'Run an init in every container that does not say otherwise',
+  },
+  {
+    flag: 'label',
+    kind: 'list',
+    key: 'labels',
+    fallback: [],
+    group: 'Running containers',
+    help: 'name=value, shown by docker info',
+  },
+  {
+    flag: 'bridge',
+    short: 'b',
+    kind: 'text',
+    fallback: 'longshore0',
+    group: 'Network',
+    help: 'Name of the default bridge; "none" for no default network',
+  },
+  {
+    flag: 'bip',
+    kind: 'text',
+    fallback: '',
+    group: 'Network',
+    help: "The default bridge's address, 172.17.0.1/16; chosen from what is free if not given",
+  },
+  {
+    flag: 'fixed-cidr',
+    kind: 'text',
+    fallback: '',
+    group: 'Network',
+    help: 'Part of the bridge subnet that containers get addresses from',
+  },
+  {
+    flag: 'default-address-pool',
+    kind: 'list',
+    key: 'default-address-pools',
+    fallback: [],
+    group: 'Network',
+    help: 'Subnets of networks, base=10.10.0.0/16,size=24',
+  },
   { flag: 'mtu', kind: 'number', fallback: 1500, group: 'Network', help: "MTU of containers' interfaces" },
   { flag: 'ip-forward', kind: 'flag', fallback: true, group: 'Network', help: 'Switch on net.ipv4.ip_forward' },
   { flag: 'dns', kind: 'list', fallback: [], group: 'Network', help: 'DNS server of containers' },
   { flag: 'dns-opt', kind: 'list', key: 'dns-opts', fallback: [], group: 'Network', help: 'DNS option of containers' },
   { flag: 'dns-search', kind: 'list', fallback: [], group: 'Network', help: 'DNS search domain of containers' },
-  { flag: 'insecure-registry', kind: 'list', key: 'insecure-registries', fallback: [], group: 'Images', help: 'Registry to talk to without TLS, or without checking it' },
-  { flag: 'registry-mirror', kind: 'list', key: 'registry-mirrors', fallback: [], group: 'Images', help: "Mirror of Docker's registry" },
-  { flag: 'max-concurrent-downloads', kind: 'number', fallback: 3, group: 'Images', help: 'Layers at a time in one pull' },
-  { flag: 'max-concurrent-uploads', kind: 'number', fallback: 5, group: 'Images', help: 'Layers at a time in one push' },
+  {
+    flag: 'insecure-registry',
+    kind: 'list',
+    key: 'insecure-registries',
+    fallback: [],
+    group: 'Images',
+    help: 'Registry to talk to without TLS, or without checking it',
+  },
+  {
+    flag: 'registry-mirror',
+    kind: 'list',
+    key: 'registry-mirrors',
+    fallback: [],
+    group: 'Images',
+    help: "Mirror of Docker's registry",
+  },
+  {
+    flag: 'max-concurrent-downloads',
+    kind: 'number',
+    fallback: 3,
+    group: 'Images',
+    help: 'Layers at a time in one pull',
+  },
+  {
+    flag: 'max-concurrent-uploads',
+    kind: 'number',
+    fallback: 5,
+    group: 'Images',
+    help: 'Layers at a time in one push',
+  },
 ] as const satisfies readonly Option[];
 
 type Values = Record<string, unknown>;
@@ -116,12 +285,15 @@ const invalid = (message: string): EngineError => new EngineError('PARAMETER_INV
 export function parseFlags(argv: readonly string[]): Values {
   const values: Values = {};
   const rest = [...argv];
-  for (let word; (word = rest.shift()) !== undefined; ) {
+  for (let word; (word = rest.shift()) !== undefined;) {
     const match = /^--([^=]+)(?:=(.*))?$/s.exec(word) ?? /^-(\w)=?(.+)?$/s.exec(word);
     if (match === null) throw invalid(`unexpected argument: ${word}`);
     const [, name, attached] = match;
-    const option: Option | undefined = OPTIONS.find((option: Option) => option.flag === name || (!word.startsWith('--') && option.short === name));
-    if (option === undefined) throw invalid(`unknown flag: ${word.replace(/=.*/s, '')} (longshore daemon --help lists what is honoured)`);
+    const option: Option | undefined = OPTIONS.find(
+      (option: Option) => option.flag === name || (!word.startsWith('--') && option.short === name),
+    );
+    if (option === undefined)
+      throw invalid(`unknown flag: ${word.replace(/=.*/s, '')} (longshore daemon --help lists what is honoured)`);
     const text = attached ?? (option.kind === 'flag' ? 'true' : rest.shift());
     if (text === undefined) throw invalid(`flag needs an argument: --${option.flag}`);
     addValue(values, option, text);
@@ -132,16 +304,21 @@ export function parseFlags(argv: readonly string[]): Values {
 function addValue(values: Values, option: Option, text: string): void {
   const { flag, kind } = option;
   switch (kind) {
-    case 'text': values[flag] = text; return;
+    case 'text':
+      values[flag] = text;
+      return;
     case 'flag':
-      if (!/^(true|false|1|0|t|f)$/i.test(text)) throw invalid(`invalid argument "${text}" for "--${flag}" flag: true or false is needed`);
+      if (!/^(true|false|1|0|t|f)$/i.test(text))
+        throw invalid(`invalid argument "${text}" for "--${flag}" flag: true or false is needed`);
       values[flag] = /^(true|1|t)$/i.test(text);
       return;
     case 'number':
       if (!/^\d+$/.test(text)) throw invalid(`invalid argument "${text}" for "--${flag}" flag: a number is needed`);
       values[flag] = Number(text);
       return;
-    case 'list': values[flag] = [...((values[flag] as string[] | undefined) ?? []), text]; return;
+    case 'list':
+      values[flag] = [...((values[flag] as string[] | undefined) ?? []), text];
+      return;
     case 'map': {
       const at = text.indexOf('=');
       if (at < 1) throw invalid(`invalid argument "${text}" for "--${flag}" flag: name=value is needed`);
@@ -152,26 +329,36 @@ function addValue(values: Values, option: Option, text: string): void {
 
 /** Checks daemon.json's content; keys that are not known are refused, as dockerd does. */
 export function parseConfig(config: unknown, path: string): Values {
-  if (typeof config !== 'object' || config === null || Array.isArray(config)) throw invalid(`${path}: an object is needed`);
+  if (typeof config !== 'object' || config === null || Array.isArray(config))
+    throw invalid(`${path}: an object is needed`);
   const values: Values = {};
   const unknown: string[] = [];
   for (const [key, value] of Object.entries(config)) {
-    const option: Option | undefined = OPTIONS.find((option: Option) => (option.key ?? option.flag) === key && option.flag !== 'config-file');
+    const option: Option | undefined = OPTIONS.find(
+      (option: Option) => (option.key ?? option.flag) === key && option.flag !== 'config-file',
+    );
     if (option === undefined) unknown.push(key);
-    else if (!fits(option.kind, value)) throw invalid(`${path}: "${key}" must be a ${option.kind === 'flag' ? 'boolean' : option.kind}`);
+    else if (!fits(option.kind, value))
+      throw invalid(`${path}: "${key}" must be a ${option.kind === 'flag' ? 'boolean' : option.kind}`);
     else values[option.flag] = value;
   }
-  if (unknown.length > 0) throw invalid(`the following directives don't match any configuration option: ${unknown.join(', ')} (in ${path})`);
+  if (unknown.length > 0)
+    throw invalid(`the following directives don't match any configuration option: ${unknown.join(', ')} (in ${path})`);
   return values;
 }
 
 function fits(kind: Kind, value: unknown): boolean {
   switch (kind) {
-    case 'text': return typeof value === 'string';
-    case 'flag': return typeof value === 'boolean';
-    case 'number': return Number.isSafeInteger(value) && (value as number) >= 0;
-    case 'list': return Array.isArray(value);
-    case 'map': return typeof value === 'object' && value !== null && !Array.isArray(value);
+    case 'text':
+      return typeof value === 'string';
+    case 'flag':
+      return typeof value === 'boolean';
+    case 'number':
+      return Number.isSafeInteger(value) && (value as number) >= 0;
+    case 'list':
+      return Array.isArray(value);
+    case 'map':
+      return typeof value === 'object' && value !== null && !Array.isArray(value);
   }
 }
 
@@ -179,7 +366,9 @@ function fits(kind: Kind, value: unknown): boolean {
 export function daemonOptions(flags: Values, file: Values): DaemonOptions {
   const both = Object.keys(flags).filter((name) => name in file && name !== 'config-file');
   if (both.length > 0) {
-    throw invalid(`the following directives are specified both as a flag and in the configuration file: ${both.map((name) => `${name}: (from flag: ${String(flags[name])}, from file: ${JSON.stringify(file[name])})`).join(', ')}`);
+    throw invalid(
+      `the following directives are specified both as a flag and in the configuration file: ${both.map((name) => `${name}: (from flag: ${String(flags[name])}, from file: ${JSON.stringify(file[name])})`).join(', ')}`,
+    );
   }
   const fallback: Values = Object.fromEntries(OPTIONS.map((option) => [option.flag, option.fallback]));
   const v = { ...fallback, ...file, ...flags } as Record<(typeof OPTIONS)[number]['flag'], never>;
@@ -228,11 +417,14 @@ export function daemonOptions(flags: Values, file: Values): DaemonOptions {
 }
 
 function checkTls(options: DaemonOptions): void {
-  if (options.tls && (options.tlsCert === '' || options.tlsKey === '')) throw invalid('--tls needs --tlscert and --tlskey');
+  if (options.tls && (options.tlsCert === '' || options.tlsKey === ''))
+    throw invalid('--tls needs --tlscert and --tlskey');
   if (options.tlsVerify && options.tlsCaCert === '') throw invalid('--tlsverify needs --tlscacert');
   for (const host of options.hosts) {
     if (host.startsWith('tcp://') && !options.tls && !/^tcp:\/\/(127\.|localhost[:/]|localhost$|\[::1\])/.test(host)) {
-      throw invalid(`${host}: anybody who reaches this address would be root on this host. Listen on 127.0.0.1, or use --tlsverify`);
+      throw invalid(
+        `${host}: anybody who reaches this address would be root on this host. Listen on 127.0.0.1, or use --tlsverify`,
+      );
     }
   }
 }
@@ -244,7 +436,8 @@ function parseHost(text: string): string {
 }
 
 function absolute(flag: string, path: string): string {
-  if (!path.startsWith('/') || path.includes('\0') || parsePath(path).root === path) throw invalid(`--${flag}: an absolute path below / is needed: ${path}`);
+  if (!path.startsWith('/') || path.includes('\0') || parsePath(path).root === path)
+    throw invalid(`--${flag}: an absolute path below / is needed: ${path}`);
   return path.replace(/\/+$/, '');
 }
 
@@ -255,7 +448,10 @@ function oneOf<T extends string>(flag: string, text: string, allowed: readonly T
 }
 
 function parsePool(pool: unknown): { base: string; size: number } {
-  const fields = typeof pool === 'string' ? Object.fromEntries(pool.split(',').map((part) => part.split('=', 2))) : (pool as Record<string, unknown>);
+  const fields =
+    typeof pool === 'string'
+      ? Object.fromEntries(pool.split(',').map((part) => part.split('=', 2)))
+      : (pool as Record<string, unknown>);
   const { base, size } = fields as { base?: unknown; size?: unknown };
   if (typeof base !== 'string' || !/^[\da-f.:]+\/\d+$/i.test(base) || !/^\d+$/.test(String(size))) {
     throw invalid(`invalid default-address-pool ${JSON.stringify(pool)}: base=10.10.0.0/16,size=24 is needed`);
@@ -266,8 +462,10 @@ function parsePool(pool: unknown): { base: string; size: number } {
 function parseRuntimes(runtimes: Readonly<Record<string, unknown>>): DaemonOptions['runtimes'] {
   return Object.fromEntries(
     Object.entries(runtimes).map(([name, value]) => {
-      const { path, runtimeArgs, ...unknown } = typeof value === 'string' ? { path: value } : (value as { path?: unknown; runtimeArgs?: unknown });
-      if (typeof path !== 'string' || Object.keys(unknown).length > 0) throw invalid(`runtime ${name}: {"path": "/usr/bin/crun", "runtimeArgs": [...]} is needed`);
+      const { path, runtimeArgs, ...unknown } =
+        typeof value === 'string' ? { path: value } : (value as { path?: unknown; runtimeArgs?: unknown });
+      if (typeof path !== 'string' || Object.keys(unknown).length > 0)
+        throw invalid(`runtime ${name}: {"path": "/usr/bin/crun", "runtimeArgs": [...]} is needed`);
       return [name, { path, args: Array.isArray(runtimeArgs) ? runtimeArgs.map(String) : [] }];
     }),
   );
@@ -296,7 +494,11 @@ export function optionsHelp(): string {
       if (option.group !== group) continue;
       const value = option.kind === 'flag' ? '' : ` ${option.kind}`;
       const name = `  ${option.short === undefined ? '   ' : `-${option.short},`} --${option.flag}${value}`;
-      const fallback = Array.isArray(option.fallback) || typeof option.fallback === 'object' || option.fallback === '' || option.fallback === false ? '' : ` (default ${String(option.fallback)})`;
+      const shown =
+        typeof option.fallback === 'string' || typeof option.fallback === 'number' || option.fallback === true
+          ? String(option.fallback)
+          : '';
+      const fallback = shown === '' ? '' : ` (default ${shown})`;
       lines.push(`${name.padEnd(38)}${option.help}${fallback}`);
     }
   }

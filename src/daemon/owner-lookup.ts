@@ -8,7 +8,9 @@ import { resolveUser } from '../runtime/spec/resolve-user.ts';
 const O_RDONLY = 0;
 const FILE_BYTES_MAX = 1 << 20;
 
-export function createOwnerLookup(files: Pick<Files, 'openInRoot'>): (root: string, text: string) => Promise<{ uid: number; gid: number }> {
+export function createOwnerLookup(
+  files: Pick<Files, 'openInRoot'>,
+): (root: string, text: string) => Promise<{ uid: number; gid: number }> {
   const read = async (root: string, path: string): Promise<string> => {
     const fd = await files.openInRoot(root, path, O_RDONLY, 0).catch(() => null);
     if (fd === null) return '';

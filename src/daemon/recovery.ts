@@ -22,7 +22,14 @@ export function loadedOnce<T>(records: Collection<T>): Collection<T> {
   };
 }
 
-export async function recoverEngine({ records, images, networks, volumes, supervisor, logger }: {
+export async function recoverEngine({
+  records,
+  images,
+  networks,
+  volumes,
+  supervisor,
+  logger,
+}: {
   readonly records: Collection<Container>;
   readonly images: Images;
   readonly networks: Networks;
@@ -31,8 +38,13 @@ export async function recoverEngine({ records, images, networks, volumes, superv
   readonly logger: Logger;
 }): Promise<void> {
   const containers = [...records.load().values()];
-  const mayLive = new Set(containers.filter(({ state }) => isLive(state) || state.at === 'starting' || state.at === 'removing').map(({ id }) => id));
-  for (const { id, mounts } of containers) for (const mount of mounts) if (mount.type === 'volume') volumes.refer(mount.name, id);
+  const mayLive = new Set(
+    containers
+      .filter(({ state }) => isLive(state) || state.at === 'starting' || state.at === 'removing')
+      .map(({ id }) => id),
+  );
+  for (const { id, mounts } of containers)
+    for (const mount of mounts) if (mount.type === 'volume') volumes.refer(mount.name, id);
   await Promise.all([
     networks.recover(mayLive),
     volumes.recover(mayLive),
@@ -40,6 +52,9 @@ export async function recoverEngine({ records, images, networks, volumes, superv
   ]);
   await supervisor.recover();
   if (containers.length > 0) {
-    logger.info({ containers: containers.length, running: supervisor.list().filter(({ state }) => isLive(state)).length }, 'containers known again');
+    logger.info(
+      { containers: containers.length, running: supervisor.list().filter(({ state }) => isLive(state)).length },
+      'containers known again',
+    );
   }
 }

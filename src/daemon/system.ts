@@ -45,8 +45,15 @@ async function infoFacts(id: string, { options, host, runtimes, initPath }: Syst
     cgroupDriver: 'cgroupfs',
     cgroupVersion: host.cgroupVersion === 'v2' ? '2' : '1',
     controllers: {
-      memory: limits.memory, swap: limits.swap, cpuCfs: limits.cpuCfs, cpuShares: limits.cpuShares, cpuset: limits.cpuset, pids: limits.pids,
-      oomKillDisable: limits.oomKillDisable, kernelMemoryTcp: limits.kernelMemoryTcp, blkio: limits.blkioWeight || limits.blkioReadBps,
+      memory: limits.memory,
+      swap: limits.swap,
+      cpuCfs: limits.cpuCfs,
+      cpuShares: limits.cpuShares,
+      cpuset: limits.cpuset,
+      pids: limits.pids,
+      oomKillDisable: limits.oomKillDisable,
+      kernelMemoryTcp: limits.kernelMemoryTcp,
+      blkio: limits.blkioWeight || limits.blkioReadBps,
     },
     debug: options.logLevel === 'debug',
     systemTime: formatTime(systemClock.wallNs()),
@@ -54,7 +61,9 @@ async function infoFacts(id: string, { options, host, runtimes, initPath }: Syst
     logDrivers: ['json-file', 'local', 'none'],
     networkDrivers: ['bridge', 'host', 'ipvlan', 'macvlan', 'null'],
     volumeDrivers: ['local'],
-    runtimes: Object.fromEntries(Object.entries(runtimes.table).map(([name, { path, options: args }]) => [name, { path, args }])),
+    runtimes: Object.fromEntries(
+      Object.entries(runtimes.table).map(([name, { path, options: args }]) => [name, { path, args }]),
+    ),
     defaultRuntime: runtimes.fallback,
     initBinary: initPath ?? '',
     securityOptions: [

@@ -6,7 +6,9 @@ import { EngineError, messageOf } from '../core/engine-error.ts';
 import type { DaemonOptions } from './options.ts';
 
 /** @throws {EngineError} PARAMETER_INVALID naming the flag and the file */
-export async function tlsFiles(options: Pick<DaemonOptions, 'tls' | 'tlsVerify' | 'tlsCert' | 'tlsKey' | 'tlsCaCert'>): Promise<TlsOptions | null> {
+export async function tlsFiles(
+  options: Pick<DaemonOptions, 'tls' | 'tlsVerify' | 'tlsCert' | 'tlsKey' | 'tlsCaCert'>,
+): Promise<TlsOptions | null> {
   if (!options.tls) return null;
   const read = (flag: string, path: string): Promise<Buffer> =>
     readFile(path).catch((error: unknown) => {

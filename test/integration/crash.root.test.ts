@@ -11,8 +11,25 @@ test('daemon SIGKILL: 20 containers run on, none restarted, no line lost or doub
   await using d = await TestDaemon.start();
   await d.image();
   const names = Array.from({ length: COUNT }, (_, n) => `c${n}`);
-  await Promise.all(names.map((name) => d.ok('run', '-d', '-i', '--restart', 'always', '--name', name, 'bb:1', 'sh', '-c', 'n=0; (while :; do n=$((n+1)); echo line $n; sleep 0.05; done) & cat')));
-  const pids = () => Promise.all(names.map((name) => d.inspect(name, '{{.State.Pid}} {{.State.Status}} {{.RestartCount}}')));
+  await Promise.all(
+    names.map((name) =>
+      d.ok(
+        'run',
+        '-d',
+        '-i',
+        '--restart',
+        'always',
+        '--name',
+        name,
+        'bb:1',
+        'sh',
+        '-c',
+        'n=0; (while :; do n=$((n+1)); echo line $n; sleep 0.05; done) & cat',
+      ),
+    ),
+  );
+  const pids = () =>
+    Promise.all(names.map((name) => d.inspect(name, '{{.State.Pid}} {{.State.Status}} {{.RestartCount}}')));
   const before = await pids();
   await sleep(500);
   await d.down('SIGKILL');
@@ -20,21 +37,41 @@ test('daemon SIGKILL: 20 containers run on, none restarted, no line lost or doub
   await d.up();
   assert.deepEqual(await pids(), before);
   await sleep(500);
-  await Promise.all(names.map(async (name) => {
-    assert.equal(await d.ok('exec', name, 'echo', name), name);
-    const attached = await run('sh', ['-c', `(echo typed-${name}; sleep 4) | timeout -k 1 30 docker attach --sig-proxy=false ${name}`], { env: { DOCKER_HOST: d.host } });
-    assert.match(attached.stdout, new RegExp(`typed-${name}\n`));
-    const lines = (await d.ok('logs', name)).split('\n').filter((line) => line.startsWith('line'));
-    assert(lines.length > 30, `${lines.length} lines`);
-    assert.deepEqual(lines, lines.map((_, n) => `line ${n + 1}`));
-  }));
+  await Promise.all(
+    names.map(async (name) => {
+      assert.equal(await d.ok('exec', name, 'echo', name), name);
+      const attached = await run(
+        'sh',
+        ['-c', `(echo typed-${name}; sleep 4) | timeout -k 1 30 docker attach --sig-proxy=false ${name}`],
+        { env: { DOCKER_HOST: d.host } },
+      );
+      assert.match(attached.stdout, new RegExp(`typed-${name}\n`));
+      const lines = (await d.ok('logs', name)).split('\n').filter((line) => line.startsWith('line'));
+      assert(lines.length > 30, `${lines.length} lines`);
+      assert.deepEqual(
+        lines,
+        lines.map((_, n) => `line ${n + 1}`),
+      );
+    }),
+  );
 });
 
 test('daemon SIGKILL: exits that happen while it is away are known afterwards, with their code and time', async () => {
   await using d = await TestDaemon.start();
   await d.image();
   await d.ok('run', '-d', '--name', 'ends', 'bb:1', 'sh', '-c', 'sleep 1; exit 7');
-  await d.ok('run', '-d', '--name', 'again', '--restart', 'on-failure:3', 'bb:1', 'sh', '-c', 'test -e /x && exec sleep 60; touch /x; sleep 1; exit 3');
+  await d.ok(
+    'run',
+    '-d',
+    '--name',
+    'again',
+    '--restart',
+    'on-failure:3',
+    'bb:1',
+    'sh',
+    '-c',
+    'test -e /x && exec sleep 60; touch /x; sleep 1; exit 3',
+  );
   await d.ok('run', '-d', '--rm', '--name', 'goes', 'bb:1', 'sleep', '1');
   await d.down('SIGKILL');
   const away = Date.now();
@@ -43,10 +80,17 @@ test('daemon SIGKILL: exits that happen while it is away are known afterwards, w
   assert.equal(await d.inspect('ends', '{{.State.Status}} {{.State.ExitCode}}'), 'exited 7');
   const finished = Date.parse(await d.inspect('ends', '{{.State.FinishedAt}}'));
   assert(finished < away + 2_000, 'the time is that of the exit, not of the daemon’s return');
-  await eventually('the policy restarts it', async () => (await d.inspect('again', '{{.State.Running}} {{.RestartCount}}')) === 'true 1');
+  await eventually(
+    'the policy restarts it',
+    async () => (await d.inspect('again', '{{.State.Running}} {{.RestartCount}}')) === 'true 1',
+  );
   await eventually('--rm removes it', async () => (await d.docker('inspect', 'goes')).code === 1);
   const died = await d.events(away - 60_000, { event: ['die'], container: ['ends'] });
-  assert.deepEqual(died.map(({ Actor }) => Actor.Attributes['exitCode']), ['7'], 'one die event, with the code');
+  assert.deepEqual(
+    died.map(({ Actor }) => Actor.Attributes['exitCode']),
+    ['7'],
+    'one die event, with the code',
+  );
 });
 
 test('daemon stop and start: containers run on by default, and are stopped with --live-restore=false', async () => {

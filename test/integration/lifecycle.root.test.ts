@@ -38,7 +38,10 @@ test('created, running, paused, exited, removed: each move and each refusal', as
   assert.deepEqual(await post('unpause'), [204, undefined]);
   assert.equal((await d.api('DELETE', '/containers/life')).status, 409);
   assert.deepEqual(await post('stop?t=5'), [204, undefined]);
-  assert.equal(await d.inspect('life', '{{.State.Status}} {{.State.ExitCode}} {{.State.Pid}} {{.State.Running}}'), 'exited 0 0 false');
+  assert.equal(
+    await d.inspect('life', '{{.State.Status}} {{.State.ExitCode}} {{.State.Pid}} {{.State.Running}}'),
+    'exited 0 0 false',
+  );
   assert.deepEqual(await post('restart?t=0'), [204, undefined]);
   assert.equal(await state('life'), 'running');
   assert.equal((await d.api('DELETE', '/containers/life?force=1')).status, 204);
@@ -83,7 +86,10 @@ test('rename: the new name counts, and a taken one is refused with its owner', a
   assert.equal(await d.inspect('r3', '{{.Id}} {{.Name}}'), `${id} /r3`);
   const taken = await d.api('POST', '/containers/r2/rename?name=r3');
   assert.equal(taken.status, 409);
-  assert.match(taken.json.message, new RegExp(`Conflict\\. The container name "/r3" is already in use by container "${id}"`));
+  assert.match(
+    taken.json.message,
+    new RegExp(`Conflict\\. The container name "/r3" is already in use by container "${id}"`),
+  );
   await d.ok('rm', 'r2', 'r3');
 });
 
@@ -91,8 +97,16 @@ test('a start that fails leaves a container that can be started, and nothing on 
   const socket = d.directory;
   const cases: readonly (readonly [name: string, options: readonly string[], message: RegExp])[] = [
     ['missing command', ['bb:1', '/no/such'], /no such file or directory|not found/],
-    ['missing bind source', ['--mount', 'type=bind,src=/no/such/place,dst=/x', 'bb:1', 'true'], /bind source path does not exist|\/no\/such\/place/],
-    ['network of a container that does not run', ['--network', 'container:idle', 'bb:1', 'true'], /non running|not running/],
+    [
+      'missing bind source',
+      ['--mount', 'type=bind,src=/no/such/place,dst=/x', 'bb:1', 'true'],
+      /bind source path does not exist|\/no\/such\/place/,
+    ],
+    [
+      'network of a container that does not run',
+      ['--network', 'container:idle', 'bb:1', 'true'],
+      /non running|not running/,
+    ],
     ['user that does not exist', ['-u', 'nobody-knows', 'bb:1', 'true'], /nobody-knows/],
   ];
   await d.ok('create', '--name', 'idle', 'bb:1', 'true');
@@ -108,7 +122,10 @@ test('a start that fails leaves a container that can be started, and nothing on 
 
 test('restart policy: a failing container is restarted as often as it says; stop ends that', async () => {
   await d.ok('run', '-d', '--name', 'po', '--restart', 'on-failure:2', 'bb:1', 'sh', '-c', 'exit 4');
-  await eventually('the policy gives up', async () => (await d.inspect('po', '{{.State.Status}} {{.RestartCount}} {{.State.ExitCode}}')) === 'exited 2 4');
+  await eventually(
+    'the policy gives up',
+    async () => (await d.inspect('po', '{{.State.Status}} {{.RestartCount}} {{.State.ExitCode}}')) === 'exited 2 4',
+  );
   await d.ok('rm', 'po');
   await d.ok('run', '-d', '--name', 'po', '--restart', 'always', 'bb:1', 'false');
   await eventually('it is restarting', async () => Number(await d.inspect('po', '{{.RestartCount}}')) >= 2);
@@ -122,14 +139,22 @@ test('restart policy: a failing container is restarted as often as it says; stop
 
 test('exec: output, exit codes, user, environment, terminal, and none on what does not run', async () => {
   await d.ok('run', '-d', '-e', 'BASE=b', '--name', 'ex', 'bb:1', 'sleep', '600');
-  assert.equal(await d.ok('exec', '-e', 'X=1', '-w', '/tmp', '-u', 'app', 'ex', 'sh', '-c', 'echo $BASE $X $PWD $(id -u)'), 'b 1 /tmp 1000');
+  assert.equal(
+    await d.ok('exec', '-e', 'X=1', '-w', '/tmp', '-u', 'app', 'ex', 'sh', '-c', 'echo $BASE $X $PWD $(id -u)'),
+    'b 1 /tmp 1000',
+  );
   assert.equal((await d.docker('exec', 'ex', 'sh', '-c', 'exit 3')).code, 3);
   assert.equal((await d.docker('exec', 'ex', 'no-such')).code, 127);
   assert.equal((await d.docker('exec', 'ex', '/etc')).code, 126);
   assert.equal((await d.dockerWith({ input: 'through' }, 'exec', '-i', 'ex', 'cat')).stdout, 'through');
   await d.ok('exec', '-d', 'ex', 'sh', '-c', 'echo bg >/made');
-  await eventually('the detached exec has run', async () => (await d.docker('exec', 'ex', 'test', '-s', '/made')).code === 0);
-  await Promise.all(Array.from({ length: 20 }, async (_, n) => assert.equal(await d.ok('exec', 'ex', 'echo', `${n}`), `${n}`)));
+  await eventually(
+    'the detached exec has run',
+    async () => (await d.docker('exec', 'ex', 'test', '-s', '/made')).code === 0,
+  );
+  await Promise.all(
+    Array.from({ length: 20 }, async (_, n) => assert.equal(await d.ok('exec', 'ex', 'echo', `${n}`), `${n}`)),
+  );
   await d.ok('kill', 'ex');
   const refused = await d.docker('exec', 'ex', 'true');
   assert.equal(refused.code, 1);
@@ -156,7 +181,12 @@ test('bad input: status and words that name the value; nothing is left behind', 
     [{ Image: 'Bad Ref' }, 400, /invalid reference format/],
   ] as const) {
     const raw = typeof body === 'string';
-    const { status: got, json } = await d.api('POST', '/containers/create', body, raw ? { 'content-type': 'application/json' } : {});
+    const { status: got, json } = await d.api(
+      'POST',
+      '/containers/create',
+      body,
+      raw ? { 'content-type': 'application/json' } : {},
+    );
     assert.equal(got, status, `${JSON.stringify(body)}: ${JSON.stringify(json)}`);
     assert.match(json.message, words);
   }

@@ -31,7 +31,8 @@ export interface Answer {
 
 /** Tests run in several processes at once: each daemon gets a subnet that no other has. */
 let daemons = 0;
-const nextSubnet = (): string => `10.${100 + (process.pid % 100)}.${(daemons++ * 16 + Math.floor(process.pid / 100)) % 256}.1/24`;
+const nextSubnet = (): string =>
+  `10.${100 + (process.pid % 100)}.${(daemons++ * 16 + Math.floor(process.pid / 100)) % 256}.1/24`;
 
 export class TestDaemon implements AsyncDisposable {
   readonly directory = mkdtempSync(join(tmpdir(), 'longshore-test-'));
@@ -56,8 +57,24 @@ export class TestDaemon implements AsyncDisposable {
   /** Starts it (again), and waits for its first answer. */
   async up(): Promise<void> {
     assert.equal(this.#process, null, 'it runs already');
-    const argv = ['daemon', '--host', this.host, '--data-root', join(this.directory, 'data'), '--exec-root', join(this.directory, 'exec'),
-      '--pidfile', join(this.directory, 'pid'), '--bridge', this.bridge, '--bip', this.#bip, '--log-level', 'debug', ...this.#extra];
+    const argv = [
+      'daemon',
+      '--host',
+      this.host,
+      '--data-root',
+      join(this.directory, 'data'),
+      '--exec-root',
+      join(this.directory, 'exec'),
+      '--pidfile',
+      join(this.directory, 'pid'),
+      '--bridge',
+      this.bridge,
+      '--bip',
+      this.#bip,
+      '--log-level',
+      'debug',
+      ...this.#extra,
+    ];
     const child = spawn(join(ROOT, 'bin/longshore'), argv, { stdio: ['ignore', 'ignore', 'pipe'] });
     child.stderr.on('data', (chunk: Buffer) => (this.log += chunk.toString()));
     this.#process = child;
@@ -89,8 +106,15 @@ export class TestDaemon implements AsyncDisposable {
     return this.dockerWith({}, ...argv);
   }
 
-  async dockerWith({ input, timeoutMs = 60_000 }: { readonly input?: string | Uint8Array; readonly timeoutMs?: number }, ...argv: readonly string[]): Promise<Ran> {
-    return run('docker', argv, { env: { DOCKER_HOST: this.host, DOCKER_CONFIG: join(this.directory, 'cli') }, timeoutMs, ...(input !== undefined && { input }) });
+  async dockerWith(
+    { input, timeoutMs = 60_000 }: { readonly input?: string | Uint8Array; readonly timeoutMs?: number },
+    ...argv: readonly string[]
+  ): Promise<Ran> {
+    return run('docker', argv, {
+      env: { DOCKER_HOST: this.host, DOCKER_CONFIG: join(this.directory, 'cli') },
+      timeoutMs,
+      ...(input !== undefined && { input }),
+    });
   }
 
   /** The docker CLI where success is expected: its standard output, without the last newline. */
@@ -108,39 +132,71 @@ export class TestDaemon implements AsyncDisposable {
   api(method: string, path: string, body?: unknown, headers: Record<string, string> = {}): Promise<Answer> {
     return new Promise((resolve, reject) => {
       const raw = typeof body === 'string' || body instanceof Uint8Array;
-      const sending = request({ socketPath: this.socket, method, path, headers: { ...(body !== undefined && !raw && { 'content-type': 'application/json' }), ...headers } }, (answer) => {
-        const chunks: Buffer[] = [];
-        answer.on('data', (chunk: Buffer) => chunks.push(chunk));
-        answer.once('error', reject);
-        answer.once('end', () => {
-          const text = Buffer.concat(chunks).toString();
-          let json: unknown;
-          try {
-            json = JSON.parse(text);
-          } catch {
-            json = undefined;
-          }
-          resolve({ status: answer.statusCode!, headers: answer.headers, text, json });
-        });
-      });
+      const sending = request(
+        {
+          socketPath: this.socket,
+          method,
+          path,
+          headers: { ...(body !== undefined && !raw && { 'content-type': 'application/json' }), ...headers },
+        },
+        (answer) => {
+          const chunks: Buffer[] = [];
+          answer.on('data', (chunk: Buffer) => chunks.push(chunk));
+          answer.once('error', reject);
+          answer.once('end', () => {
+            const text = Buffer.concat(chunks).toString();
+            let json: unknown;
+            try {
+              json = JSON.parse(text);
+            } catch {
+              json = undefined;
+            }
+            resolve({ status: answer.statusCode!, headers: answer.headers, text, json });
+          });
+        },
+      );
       sending.once('error', reject);
       sending.end(body === undefined ? undefined : raw ? body : JSON.stringify(body));
     });
   }
 
   /** What happened since `sinceMs` (Date.now()) to objects of this name or ID: the CLI rounds its times to seconds. */
-  async events(sinceMs: number, filters: Record<string, readonly string[]>): Promise<readonly { readonly Action: string; readonly Actor: { readonly ID: string; readonly Attributes: Record<string, string> } }[]> {
-    const query = new URLSearchParams({ since: String(sinceMs / 1000), until: String((Date.now() + 1) / 1000), filters: JSON.stringify(filters) });
-    const { status, text } = await this.api('GET', `/events?${query}`);
+  async events(
+    sinceMs: number,
+    filters: Record<string, readonly string[]>,
+  ): Promise<
+    readonly {
+      readonly Action: string;
+      readonly Actor: { readonly ID: string; readonly Attributes: Record<string, string> };
+    }[]
+  > {
+    const query = new URLSearchParams({
+      since: String(sinceMs / 1000),
+      until: String((Date.now() + 1) / 1000),
+      filters: JSON.stringify(filters),
+    });
+    const { status, text } = await this.api('GET', `/events?${query.toString()}`);
     assert.equal(status, 200, text);
-    return text.split('\n').filter((line) => line !== '').map((line) => JSON.parse(line));
+    return text
+      .split('\n')
+      .filter((line) => line !== '')
+      .map((line) => JSON.parse(line));
   }
 
   /** Imports a small image made of the host's static busybox: every applet, users root, app (1000), nobody. */
   async image(name = 'bb:1'): Promise<string> {
     const made = await run('sh', [join(import.meta.dirname, 'busybox-image.sh')], { binary: true });
     assert.equal(made.code, 0, made.stderr);
-    const { code, stderr } = await this.dockerWith({ input: made.bytes }, 'import', '-c', 'CMD ["sh"]', '-c', 'ENV PATH=/usr/bin:/bin:/sbin', '-', name);
+    const { code, stderr } = await this.dockerWith(
+      { input: made.bytes },
+      'import',
+      '-c',
+      'CMD ["sh"]',
+      '-c',
+      'ENV PATH=/usr/bin:/bin:/sbin',
+      '-',
+      name,
+    );
     assert.equal(code, 0, `${stderr}\n--- daemon:\n${this.log.slice(-3000)}`);
     return name;
   }
@@ -152,25 +208,64 @@ export class TestDaemon implements AsyncDisposable {
       if (ids.length > 0) await this.docker('rm', '-fv', ...ids);
     }
     await this.down();
-    const mounts = readFileSync('/proc/self/mountinfo', 'utf8').split('\n').filter((line) => line.includes(this.directory));
+    const mounts = readFileSync('/proc/self/mountinfo', 'utf8')
+      .split('\n')
+      .filter((line) => line.includes(this.directory));
     assert.deepEqual(mounts, [], 'no mount is left of this daemon');
     rmSync(this.directory, { recursive: true, force: true });
   }
 }
 
 /** Runs a program to its end. */
-export function run(program: string, argv: readonly string[], { input, env = {}, timeoutMs = 60_000 }: { readonly input?: string | Uint8Array; readonly env?: Record<string, string>; readonly timeoutMs?: number; readonly binary?: boolean } = {}): Promise<Ran & { readonly bytes: Buffer }> {
+export function run(
+  program: string,
+  argv: readonly string[],
+  {
+    input,
+    env = {},
+    timeoutMs = 60_000,
+  }: {
+    readonly input?: string | Uint8Array;
+    readonly env?: Record<string, string>;
+    readonly timeoutMs?: number;
+    readonly binary?: boolean;
+  } = {},
+): Promise<Ran & { readonly bytes: Buffer }> {
   return new Promise((resolve, reject) => {
-    const child = execFile(program, argv, { env: { ...process.env, PATH: `${process.env['PATH']}:${TOOLS}`, ...env }, timeout: timeoutMs, killSignal: 'SIGKILL', maxBuffer: 256 << 20, encoding: 'buffer' }, (error, stdout, stderr) => {
-      if (error !== null && typeof error.code !== 'number' && child.exitCode === null && child.signalCode === null) return reject(error);
-      resolve({ code: child.exitCode ?? 128, stdout: stdout.toString(), stderr: stderr.toString() + (child.signalCode === null ? '' : `\n(ended by ${child.signalCode} after at most ${timeoutMs} ms)`), bytes: stdout });
-    });
+    const child = execFile(
+      program,
+      argv,
+      {
+        env: { ...process.env, PATH: `${process.env['PATH']}:${TOOLS}`, ...env },
+        timeout: timeoutMs,
+        killSignal: 'SIGKILL',
+        maxBuffer: 256 << 20,
+        encoding: 'buffer',
+      },
+      (error, stdout, stderr) => {
+        if (error !== null && typeof error.code !== 'number' && child.exitCode === null && child.signalCode === null)
+          return reject(error);
+        resolve({
+          code: child.exitCode ?? 128,
+          stdout: stdout.toString(),
+          stderr:
+            stderr.toString() +
+            (child.signalCode === null ? '' : `\n(ended by ${child.signalCode} after at most ${timeoutMs} ms)`),
+          bytes: stdout,
+        });
+      },
+    );
     child.stdin!.on('error', () => {}); // a program that does not read its input is no failure of the test
     child.stdin!.end(input);
   });
 }
 
 /** Waits until `probe` answers true; fails with `what` after `timeoutMs`. */
-export async function eventually(what: string, probe: () => boolean | Promise<boolean>, timeoutMs = 10_000): Promise<void> {
-  for (const end = Date.now() + timeoutMs; !(await probe()); await sleep(50)) assert(Date.now() < end, `not within ${timeoutMs} ms: ${what}`);
+export async function eventually(
+  what: string,
+  probe: () => boolean | Promise<boolean>,
+  timeoutMs = 10_000,
+): Promise<void> {
+  for (const end = Date.now() + timeoutMs; !(await probe()); await sleep(50))
+    assert(Date.now() < end, `not within ${timeoutMs} ms: ${what}`);
 }

@@ -5,17 +5,26 @@
 import { execFileSync } from 'node:child_process';
 import { globSync, readdirSync, readFileSync, writeFileSync } from 'node:fs';
 
-export type Leftovers = Readonly<Record<'mounts' | 'namespaces' | 'interfaces' | 'nftTables' | 'cgroups' | 'processes' | 'sockets' | 'files', readonly string[]>>;
+export type Leftovers = Readonly<
+  Record<
+    'mounts' | 'namespaces' | 'interfaces' | 'nftTables' | 'cgroups' | 'processes' | 'sockets' | 'files',
+    readonly string[]
+  >
+>;
 
 export function readLeftovers(): Leftovers {
   return {
     mounts: lines('/proc/self/mountinfo').map((line) => line.split(' ')[4]!),
     namespaces: globSync('/run/netns/*'),
     interfaces: readdirSync('/sys/class/net'),
-    nftTables: execFileSync('nft', ['list', 'tables'], { encoding: 'utf8' }).split('\n').filter((line) => line !== ''),
+    nftTables: execFileSync('nft', ['list', 'tables'], { encoding: 'utf8' })
+      .split('\n')
+      .filter((line) => line !== ''),
     cgroups: globSync('/sys/fs/cgroup/**/longshore*').concat(globSync('/sys/fs/cgroup/**/ls-test*')),
     processes: processes(),
-    sockets: lines('/proc/net/unix').map((line) => line.split(/\s+/)[7] ?? '').filter((path) => path.includes('longshore')),
+    sockets: lines('/proc/net/unix')
+      .map((line) => line.split(/\s+/)[7] ?? '')
+      .filter((path) => path.includes('longshore')),
     files: [...globSync('/tmp/longshore*'), ...globSync('/run/longshore*'), ...globSync('/var/lib/longshore*')],
   };
 }
@@ -27,7 +36,12 @@ function processes(): string[] {
     if (!/^\d+$/.test(pid)) continue;
     try {
       const command = readFileSync(`/proc/${pid}/cmdline`, 'utf8').replaceAll('\0', ' ').trim();
-      if (/longshore|\/shim |dockerd|docker-registry/.test(command) && !command.includes('leftovers') && !command.includes('test.sh')) found.push(`${pid} ${command.slice(0, 200)}`);
+      if (
+        /longshore|\/shim |dockerd|docker-registry/.test(command) &&
+        !command.includes('leftovers') &&
+        !command.includes('test.sh')
+      )
+        found.push(`${pid} ${command.slice(0, 200)}`);
     } catch {
       // ended meanwhile
     }
@@ -36,7 +50,9 @@ function processes(): string[] {
 }
 
 function lines(path: string): string[] {
-  return readFileSync(path, 'utf8').split('\n').filter((line) => line !== '');
+  return readFileSync(path, 'utf8')
+    .split('\n')
+    .filter((line) => line !== '');
 }
 
 if (import.meta.main) writeFileSync(process.argv[2]!, JSON.stringify(readLeftovers()));
