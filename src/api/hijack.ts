@@ -1,7 +1,7 @@
 /**
  * Taking over a request's connection, in Docker's two ways: with "Upgrade: tcp" Node hands us the socket; without it
  * the answer is a 200 after which the connection is raw as well, which Node has no word for, so its parser is taken off
- * the socket here (the one place that touches Node's internals; server.test.ts holds it).
+ * the socket here (the one place that touches Node's internals; hijack.test.ts holds it).
  */
 import type { IncomingMessage, ServerResponse } from 'node:http';
 import { STATUS_CODES } from 'node:http';

@@ -24,19 +24,6 @@ async function postBuild(exchange: Exchange): Promise<void> {
   if (query.text('version') === '2') return refuseBuildKit();
   if (parts.builder === undefined)
     throw new EngineError('FEATURE_UNSUPPORTED', 'building images is not supported by this daemon');
-  const contentType = request.headers['content-type'] ?? '';
-  if (
-    contentType !== '' &&
-    !['application/x-tar', 'application/tar', 'application/octet-stream'].includes(
-      contentType.split(';', 1)[0]!.trim(),
-    ) &&
-    query.text('remote') === ''
-  ) {
-    throw new EngineError(
-      'BODY_INVALID',
-      `unsupported Content-Type header (${contentType}): must be 'application/x-tar'`,
-    );
-  }
   const context = bodyChunks(request);
   const build = parseBuild(query, context, minor, parseConfigHeader(request.headers['x-registry-config']));
   await sendProgress(exchange, parts.builder.build(build, signal));
