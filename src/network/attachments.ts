@@ -142,6 +142,11 @@ export class Attachments {
   async revive(containerId: string): Promise<void> {
     const sandbox = this.#live.get(containerId);
     if (sandbox === undefined) return;
+    const { files } = this.#options;
+    files.assume(
+      sandbox.filesDir,
+      files.plan(sandbox, { internal: this.#needsResolver(sandbox), links: this.#linkLines(sandbox) }),
+    );
     await this.#options.publisher.adopt(containerId, sandbox.mappings);
     if (sandbox.resolverPort === 0 || sandbox.namespacePath === null) return;
     // After a reboot of the host the record is all that is left; who finds the container dead gives it back.
@@ -325,7 +330,7 @@ export class Attachments {
   /** Gives everything back. Each step is tried whatever the others say; the record goes last. */
   async #release(sandbox: SandboxRecord): Promise<void> {
     const { containerId, namespacePath } = sandbox;
-    const { interfaces, publisher, resolvers, sandboxes } = this.#options;
+    const { files, interfaces, publisher, resolvers, sandboxes } = this.#options;
     const isShared = [...this.#live.values()].some(
       (other) => other.kind === 'shared' && other.namespacePath === namespacePath,
     );
@@ -339,6 +344,7 @@ export class Attachments {
     for (const endpoint of sandbox.endpoints) this.#leave(containerId, endpoint);
     this.#live.delete(containerId);
     sandboxes.delete(containerId);
+    if (sandbox.kind !== 'shared') files.forget(sandbox.filesDir);
   }
 
   async #undo(containerId: string): Promise<void> {

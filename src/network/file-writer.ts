@@ -78,6 +78,11 @@ export class FileWriter {
     this.#written.set(directory, { ...plan, hostname: before?.hostname ?? plan.hostname });
   }
 
+  /** After a restart of the daemon: what the one before us wrote, unless the host's own files have changed since. */
+  assume(directory: string, plan: FilePlan): void {
+    this.#written.set(directory, plan);
+  }
+
   forget(directory: string): void {
     this.#written.delete(directory);
   }

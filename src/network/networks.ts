@@ -225,12 +225,29 @@ export class EngineNetworks implements Networks {
       ),
     );
     await Promise.all(
-      records.filter(({ containerId }) => !live.has(containerId)).map((sandbox) => attachments.forget(sandbox)),
+      records
+        .filter(({ containerId }) => !live.has(containerId))
+        .map((sandbox) =>
+          attachments
+            .forget(sandbox)
+            .catch((error: unknown) =>
+              logger.error(
+                { containerId: sandbox.containerId, err: error },
+                'the network of a container that is gone could not be given back',
+              ),
+            ),
+        ),
     );
     const alive = records.filter(({ containerId }) => live.has(containerId));
     for (const sandbox of alive) attachments.remember(sandbox);
+    if (alive.length > 0) await this.#state.facts.refresh();
 
-    if (this.#state.ipForward) await kernel.network.setSysctlIn(HOST_NAMESPACE, 'net/ipv4/ip_forward', '1');
+    if (this.#state.ipForward) {
+      // Where /proc/sys is read-only (a container), somebody else has to have done it.
+      await kernel.network
+        .setSysctlIn(HOST_NAMESPACE, 'net/ipv4/ip_forward', '1')
+        .catch((error: unknown) => logger.warn({ err: error }, 'net.ipv4.ip_forward could not be switched on'));
+    }
     const networks = [...this.#state.live.values()];
     const outcomes = await Promise.allSettled(networks.map((network) => this.#realize(network)));
     for (const [index, outcome] of outcomes.entries()) {

@@ -67,7 +67,9 @@ export async function openNetworks(options: NetworksOptions): Promise<Networks> 
   const { kernel, store, events, clock, logger } = options;
   const bridgeName = options.bridgeName ?? 'longshore0';
   const mtu = options.mtu ?? MTU_DEFAULT;
-  const networks = store.collection<NetworkRecord>('networks', decodeNetwork);
+  const networks = store.collection<NetworkRecord>('networks', (value) =>
+    new LiveNetwork(decodeNetwork(value), mtu).toRecord(),
+  );
   const sandboxes = store.collection('network-sandboxes', decodeSandbox);
   const [ephemeral] = await Promise.all([
     ephemeralPorts(),

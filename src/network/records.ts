@@ -1,5 +1,6 @@
 /** What network/ keeps in the store, and the checks of what is read from it. */
 import type { PortBinding } from '../core/container-spec.ts';
+import { parseAddress, parseCidr } from './address.ts';
 import type { DnsWishes, Upstream } from './container-files.ts';
 import type { EndpointState, Network } from './port.ts';
 import type { Protocol } from './ruleset.ts';
@@ -57,7 +58,11 @@ export function decodeNetwork(value: unknown): NetworkRecord {
   text(network, 'name');
   text(network, 'driver');
   object(network['options']);
-  if (!Array.isArray(object(network['ipam'])['configs'])) throw new Error('ipam.configs is not a list');
+  const { configs } = object(network['ipam']);
+  if (!Array.isArray(configs)) throw new Error('ipam.configs is not a list');
+  for (const config of configs) {
+    if (parseCidr(text(object(config), 'subnet')) === null) throw new Error('a subnet is not in CIDR notation');
+  }
   return value as NetworkRecord;
 }
 
@@ -66,6 +71,12 @@ export function decodeSandbox(value: unknown): SandboxRecord {
   for (const key of ['containerId', 'containerName', 'kind', 'filesDir']) text(record, key);
   for (const key of ['endpoints', 'mappings', 'upstreams', 'links']) {
     if (!Array.isArray(record[key])) throw new Error(`${key} is not a list`);
+  }
+  for (const value of record['mappings'] as unknown[]) {
+    const mapping = object(value);
+    for (const key of ['hostAddress', 'containerAddress']) {
+      if (parseAddress(text(mapping, key)) === null) throw new Error(`${key} is not an address`);
+    }
   }
   for (const endpoint of record['endpoints'] as unknown[]) text(object(object(endpoint)['state']), 'networkId');
   return value as SandboxRecord;
@@ -76,6 +87,8 @@ function object(value: unknown): Record<string, unknown> {
   return value as Record<string, unknown>;
 }
 
-function text(record: Record<string, unknown>, key: string): void {
-  if (typeof record[key] !== 'string') throw new Error(`${key} is not a text`);
+function text(record: Record<string, unknown>, key: string): string {
+  const value = record[key];
+  if (typeof value !== 'string') throw new Error(`${key} is not a text`);
+  return value;
 }
