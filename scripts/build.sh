@@ -1,18 +1,21 @@
 #!/bin/sh
-# Builds what runs: the shim (native/), and dist/ (one file for the daemon, one for the kernel worker).
+# Builds what runs, where it is older than its source: the native programs, and the bundles (one file for the daemon, one
+# for the kernel worker). `scripts/build.sh lib` also makes dist/lib, what programs that embed the engine import.
 set -eu
 cd "$(dirname "$0")/.."
 PATH=$PWD/node_modules/.bin:$PATH
 newest() { find "$@" -type f -newer "$stamp" 2>/dev/null | head -n 1; }
+mkdir -p build dist
 stamp=build/.native
-if [ ! -e "$stamp" ] || [ -n "$(newest native)" ]; then
+if [ ! -e "$stamp" ] || [ ! -x dist/shim ] || [ -n "$(newest native)" ]; then
   sh native/build.sh >&2
-  mkdir -p build && touch "$stamp"
-fi
-stamp=dist/.built
-if [ ! -e "$stamp" ] || [ -n "$(newest src package.json scripts/bundle.mjs)" ]; then
-  find dist -mindepth 1 ! -name shim ! -name init -delete 2>/dev/null || true # the native ones stay
-  tsc -p tsconfig.build.json
-  node scripts/bundle.mjs
   touch "$stamp"
+fi
+stamp=dist/longshore.js
+if [ ! -e "$stamp" ] || [ -n "$(newest src package-lock.json scripts/bundle.mjs)" ]; then
+  node scripts/bundle.mjs
+fi
+if [ "${1-}" = lib ]; then
+  rm -rf dist/lib
+  tsc -p tsconfig.build.json
 fi

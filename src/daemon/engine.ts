@@ -30,7 +30,7 @@ import { openStore } from '../store/store.ts';
 import { openSupervisor } from '../supervisor/supervisor.ts';
 import { openVolumes } from '../volume/volumes.ts';
 import type { Volumes } from '../volume/port.ts';
-import type { DaemonOptions } from './options.ts';
+import type { DaemonOptions } from './daemon-options.ts';
 import { describeStuck } from './stuck.ts';
 import { loadedOnce, recoverEngine } from './recovery.ts';
 import { openSystem } from './system.ts';

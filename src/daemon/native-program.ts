@@ -1,4 +1,4 @@
-/** Where the programs built from native/ are: beside the bundle, or in dist/ when running from source. */
+/** Where the programs built from native/ are: in dist/, beside the bundle; dist/lib and src are two rooms down. */
 import { existsSync } from 'node:fs';
 import { dirname, join } from 'node:path';
 import { fileURLToPath } from 'node:url';
@@ -8,7 +8,9 @@ import { EngineError } from '../core/engine-error.ts';
 /** @throws {EngineError} HOST_UNSUPPORTED when it was not built */
 export function nativeProgram(name: 'shim'): string {
   const here = dirname(fileURLToPath(import.meta.url));
-  for (const candidate of [join(here, name), join(here, '../../dist', name)])
+  for (const directory of ['.', '../..', '../../dist']) {
+    const candidate = join(here, directory, name);
     if (existsSync(candidate)) return candidate;
+  }
   throw new EngineError('HOST_UNSUPPORTED', `${name} is not built: run npm run setup`);
 }

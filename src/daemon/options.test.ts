@@ -1,7 +1,8 @@
 import assert from 'node:assert/strict';
 import { test } from 'node:test';
 
-import { daemonOptions, OPTIONS, optionsHelp, parseConfig, parseFlags } from './options.ts';
+import { daemonOptions } from './daemon-options.ts';
+import { OPTIONS, optionsHelp, parseConfig, parseFlags } from './options.ts';
 
 test('parseFlags: takes the forms that dockerd takes', () => {
   assert.deepEqual(

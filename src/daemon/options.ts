@@ -3,49 +3,7 @@
  * all about each. A flag that dockerd knows and Longshore does not honour is refused by name, never ignored.
  * Source: dockerd(8), moby cmd/dockerd/config*.go (v28).
  */
-import { parse as parsePath } from 'node:path';
-
 import { EngineError } from '../core/engine-error.ts';
-
-export interface DaemonOptions {
-  readonly hosts: readonly string[];
-  readonly dataRoot: string;
-  readonly execRoot: string;
-  readonly pidfile: string;
-  readonly bridge: string;
-  readonly bip: string;
-  readonly fixedCidr: string;
-  readonly mtu: number;
-  readonly defaultAddressPools: readonly { readonly base: string; readonly size: number }[];
-  readonly ipForward: boolean;
-  readonly logLevel: 'debug' | 'info' | 'warn' | 'error' | 'fatal';
-  readonly logFormat: 'text' | 'json';
-  readonly liveRestore: boolean;
-  readonly shutdownTimeoutS: number;
-  readonly group: string;
-  readonly defaultRuntime: string;
-  readonly runtimes: Readonly<Record<string, { readonly path: string; readonly args: readonly string[] }>>;
-  readonly cgroupParent: string;
-  readonly defaultShmSizeBytes: number;
-  readonly defaultUlimits: readonly { readonly name: string; readonly soft: number; readonly hard: number }[];
-  readonly noNewPrivileges: boolean;
-  readonly init: boolean;
-  readonly logDriver: string;
-  readonly logOptions: Readonly<Record<string, string>>;
-  readonly labels: readonly string[];
-  readonly dns: readonly string[];
-  readonly dnsOptions: readonly string[];
-  readonly dnsSearch: readonly string[];
-  readonly insecureRegistries: readonly string[];
-  readonly registryMirrors: readonly string[];
-  readonly maxConcurrentDownloads: number;
-  readonly maxConcurrentUploads: number;
-  readonly tls: boolean;
-  readonly tlsVerify: boolean;
-  readonly tlsCaCert: string;
-  readonly tlsCert: string;
-  readonly tlsKey: string;
-}
 
 type Kind = 'text' | 'flag' | 'number' | 'list' | 'map';
 
@@ -273,7 +231,8 @@ export const OPTIONS = [
   },
 ] as const satisfies readonly Option[];
 
-type Values = Record<string, unknown>;
+/** By flag; what was not given is not in it. */
+export type Values = Record<string, unknown>;
 
 const invalid = (message: string): EngineError => new EngineError('PARAMETER_INVALID', message);
 
@@ -360,129 +319,6 @@ function fits(kind: Kind, value: unknown): boolean {
     case 'map':
       return typeof value === 'object' && value !== null && !Array.isArray(value);
   }
-}
-
-/** Flags and file together; the same thing in both is refused, as dockerd does. */
-export function daemonOptions(flags: Values, file: Values): DaemonOptions {
-  const both = Object.keys(flags).filter((name) => name in file && name !== 'config-file');
-  if (both.length > 0) {
-    throw invalid(
-      `the following directives are specified both as a flag and in the configuration file: ${both.map((name) => `${name}: (from flag: ${String(flags[name])}, from file: ${JSON.stringify(file[name])})`).join(', ')}`,
-    );
-  }
-  const fallback: Values = Object.fromEntries(OPTIONS.map((option) => [option.flag, option.fallback]));
-  const v = { ...fallback, ...file, ...flags } as Record<(typeof OPTIONS)[number]['flag'], never>;
-  const hosts = (v['host'] as string[]).length > 0 ? (v['host'] as string[]) : ['unix:///run/longshore.sock'];
-  const options: DaemonOptions = {
-    hosts: hosts.map(parseHost),
-    dataRoot: absolute('data-root', v['data-root']),
-    execRoot: absolute('exec-root', v['exec-root']),
-    pidfile: v['pidfile'],
-    bridge: v['bridge'],
-    bip: v['bip'],
-    fixedCidr: v['fixed-cidr'],
-    mtu: v['mtu'],
-    defaultAddressPools: (v['default-address-pool'] as unknown[]).map(parsePool),
-    ipForward: v['ip-forward'],
-    logLevel: v['debug'] ? 'debug' : oneOf('log-level', v['log-level'], ['debug', 'info', 'warn', 'error', 'fatal']),
-    logFormat: oneOf('log-format', v['log-format'], ['text', 'json']),
-    liveRestore: v['live-restore'],
-    shutdownTimeoutS: v['shutdown-timeout'],
-    group: v['group'],
-    defaultRuntime: v['default-runtime'],
-    runtimes: parseRuntimes(v['add-runtime']),
-    cgroupParent: v['cgroup-parent'],
-    defaultShmSizeBytes: parseSize('default-shm-size', v['default-shm-size']),
-    defaultUlimits: (v['default-ulimit'] as string[]).map(parseUlimit),
-    noNewPrivileges: v['no-new-privileges'],
-    init: v['init'],
-    logDriver: v['log-driver'],
-    logOptions: v['log-opt'],
-    labels: v['label'],
-    dns: v['dns'],
-    dnsOptions: v['dns-opt'],
-    dnsSearch: v['dns-search'],
-    insecureRegistries: v['insecure-registry'],
-    registryMirrors: v['registry-mirror'],
-    maxConcurrentDownloads: v['max-concurrent-downloads'],
-    maxConcurrentUploads: v['max-concurrent-uploads'],
-    tls: v['tls'] || v['tlsverify'],
-    tlsVerify: v['tlsverify'],
-    tlsCaCert: v['tlscacert'],
-    tlsCert: v['tlscert'],
-    tlsKey: v['tlskey'],
-  };
-  checkTls(options);
-  return options;
-}
-
-function checkTls(options: DaemonOptions): void {
-  if (options.tls && (options.tlsCert === '' || options.tlsKey === ''))
-    throw invalid('--tls needs --tlscert and --tlskey');
-  if (options.tlsVerify && options.tlsCaCert === '') throw invalid('--tlsverify needs --tlscacert');
-  for (const host of options.hosts) {
-    if (host.startsWith('tcp://') && !options.tls && !/^tcp:\/\/(127\.|localhost[:/]|localhost$|\[::1\])/.test(host)) {
-      throw invalid(
-        `${host}: anybody who reaches this address would be root on this host. Listen on 127.0.0.1, or use --tlsverify`,
-      );
-    }
-  }
-}
-
-function parseHost(text: string): string {
-  if (/^unix:\/\/\/.+/.test(text) || /^tcp:\/\/[^/]+$/.test(text)) return text;
-  if (text.startsWith('/')) return `unix://${text}`;
-  throw invalid(`unable to parse docker host ${JSON.stringify(text)}: unix:///path or tcp://host:port is needed`);
-}
-
-function absolute(flag: string, path: string): string {
-  if (!path.startsWith('/') || path.includes('\0') || parsePath(path).root === path)
-    throw invalid(`--${flag}: an absolute path below / is needed: ${path}`);
-  return path.replace(/\/+$/, '');
-}
-
-function oneOf<T extends string>(flag: string, text: string, allowed: readonly T[]): T {
-  const found = allowed.find((value) => value === text);
-  if (found === undefined) throw invalid(`--${flag}: ${text} is none of ${allowed.join(', ')}`);
-  return found;
-}
-
-function parsePool(pool: unknown): { base: string; size: number } {
-  const fields =
-    typeof pool === 'string'
-      ? Object.fromEntries(pool.split(',').map((part) => part.split('=', 2)))
-      : (pool as Record<string, unknown>);
-  const { base, size } = fields as { base?: unknown; size?: unknown };
-  if (typeof base !== 'string' || !/^[\da-f.:]+\/\d+$/i.test(base) || !/^\d+$/.test(String(size))) {
-    throw invalid(`invalid default-address-pool ${JSON.stringify(pool)}: base=10.10.0.0/16,size=24 is needed`);
-  }
-  return { base, size: Number(size) };
-}
-
-function parseRuntimes(runtimes: Readonly<Record<string, unknown>>): DaemonOptions['runtimes'] {
-  return Object.fromEntries(
-    Object.entries(runtimes).map(([name, value]) => {
-      const { path, runtimeArgs, ...unknown } =
-        typeof value === 'string' ? { path: value } : (value as { path?: unknown; runtimeArgs?: unknown });
-      if (typeof path !== 'string' || Object.keys(unknown).length > 0)
-        throw invalid(`runtime ${name}: {"path": "/usr/bin/crun", "runtimeArgs": [...]} is needed`);
-      return [name, { path, args: Array.isArray(runtimeArgs) ? runtimeArgs.map(String) : [] }];
-    }),
-  );
-}
-
-function parseUlimit(text: string): { name: string; soft: number; hard: number } {
-  const match = /^(\w+)=(-?\d+)(?::(-?\d+))?$/.exec(text);
-  if (match === null) throw invalid(`invalid ulimit argument: ${text}`);
-  return { name: match[1]!, soft: Number(match[2]), hard: Number(match[3] ?? match[2]) };
-}
-
-const UNIT = { '': 1, b: 1, k: 2 ** 10, m: 2 ** 20, g: 2 ** 30 } as const;
-
-function parseSize(flag: string, text: string): number {
-  const match = /^(\d+)([bkmg]?)b?$/i.exec(text);
-  if (match === null) throw invalid(`--${flag}: invalid size: ${text}`);
-  return Number(match[1]) * UNIT[match[2]!.toLowerCase() as keyof typeof UNIT];
 }
 
 /** The text of `longshore daemon --help`. */

@@ -3,7 +3,7 @@ import { EngineError } from '../core/engine-error.ts';
 import type { Logger } from '../core/log.ts';
 import { detectRuntimes } from '../runtime/detect.ts';
 import type { OciRuntimeEntry } from '../runtime/oci-runtime.ts';
-import type { DaemonOptions } from './options.ts';
+import type { DaemonOptions } from './daemon-options.ts';
 
 export interface Runtimes {
   readonly table: Readonly<Record<string, OciRuntimeEntry>>;

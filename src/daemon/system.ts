@@ -8,7 +8,7 @@ import type { InfoFacts, System, VersionFacts } from '../api/port.ts';
 import { formatTime, systemClock } from '../core/clock.ts';
 import type { HostFacts } from '../runtime/spec/input.ts';
 import { goArchitecture, readHostFacts } from './host-facts.ts';
-import type { DaemonOptions } from './options.ts';
+import type { DaemonOptions } from './daemon-options.ts';
 import type { Runtimes } from './runtimes.ts';
 import { VERSION } from './version.ts';
 

@@ -3,7 +3,7 @@ import { readFile } from 'node:fs/promises';
 
 import type { TlsOptions } from '../api/server.ts';
 import { EngineError, messageOf } from '../core/engine-error.ts';
-import type { DaemonOptions } from './options.ts';
+import type { DaemonOptions } from './daemon-options.ts';
 
 /** @throws {EngineError} PARAMETER_INVALID naming the flag and the file */
 export async function tlsFiles(
