@@ -154,7 +154,15 @@ export class StartResources implements Resources {
   }
 
   limits(resources: ResourceSpec): object {
-    return buildResources(resources);
+    // As dockerd: limits of devices are set with the start alone, and an update cannot change them.
+    return buildResources({
+      ...resources,
+      blkioWeightDevice: null,
+      blkioDeviceReadBps: null,
+      blkioDeviceWriteBps: null,
+      blkioDeviceReadIops: null,
+      blkioDeviceWriteIops: null,
+    });
   }
 
   eventAttributes(container: Container): Record<string, string> {
