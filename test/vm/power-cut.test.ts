@@ -204,8 +204,8 @@ if (BOOT === '1') {
       const running = new Set((await ok('ps', '-q', '--no-trunc')).split('\n'));
       const shims = readdirSync('/proc')
         .filter((pid) => /^\d+$/.test(pid))
-        .map((pid) => commandLine(pid))
-        .filter((line) => line.includes('longshore-shim'));
+        .map((pid) => commandOf(pid))
+        .filter((name) => name === 'longshore-shim');
       assert.equal(shims.length, running.size, shims.join('\n'));
       const mounted = readFileSync('/proc/self/mountinfo', 'utf8')
         .split('\n')
@@ -225,9 +225,9 @@ async function column(format: string): Promise<Record<string, string>> {
   return Object.fromEntries(lines.map((line) => [line.slice(1, line.indexOf(' ')), line.slice(line.indexOf(' ') + 1)]));
 }
 
-function commandLine(pid: string): string {
+function commandOf(pid: string): string {
   try {
-    return readFileSync(`/proc/${pid}/cmdline`, 'utf8').replaceAll('\0', ' ');
+    return readFileSync(`/proc/${pid}/comm`, 'utf8').trim();
   } catch {
     return ''; // ended meanwhile
   }
