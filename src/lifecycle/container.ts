@@ -31,6 +31,8 @@ export interface Container {
   readonly health: Health | null;
   /** Why it is in this state: the last transition's cause. */
   readonly cause: Cause;
+  /** When the run before this one ended, which Docker goes on to show; absent in the first. */
+  readonly lastFinishedAt?: Timestamp;
   /** What a run acquired is not given back yet: set with the start, gone once the release is done. Survives a crash. */
   readonly held?: boolean;
 }

@@ -63,6 +63,7 @@ export function onProcessStarted(container: Container, event: Of<Fact, 'process-
   const running: Container = {
     ...container,
     state: { at: 'running', pid: event.pid, startedAt: event.startedAt, oomKilled: false },
+    ...(state.previous === null ? {} : { lastFinishedAt: state.previous.finishedAt }),
     health: initialHealth(container),
   };
   const effects: Effect[] = [

@@ -164,6 +164,7 @@ test('transition: restart publishes kill, die, stop, start, restart', () => {
   assert.deepEqual(published, ['kill signal=15', 'die exitCode=143 execDuration=2', 'stop', 'start', 'restart']);
   assert.equal(lines.at(-1), '= restarted');
   assert.deepEqual(container.state, { at: 'running', pid: 8, startedAt: NOW, oomKilled: false });
+  assert.equal(container.lastFinishedAt, NOW);
 });
 
 test('transition: a forced removal publishes kill, die, destroy', () => {

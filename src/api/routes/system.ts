@@ -52,7 +52,7 @@ async function getInfo({ parts, minor }: Exchange): Promise<Reply> {
   ]);
   const counts = { running: 0, paused: 0, stopped: 0, images: parts.images.list().length, eventListeners };
   for (const { container } of containers) {
-    const state = deriveState(container.state);
+    const state = deriveState(container);
     if (state.Paused) counts.paused++;
     else if (state.Running) counts.running++;
     else counts.stopped++;

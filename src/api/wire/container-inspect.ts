@@ -19,7 +19,7 @@ export function formatContainerInspect(details: ContainerDetails, minor: number)
     Created: container.createdAt,
     Path: details.command.path,
     Args: details.command.arguments,
-    State: { ...deriveState(container.state), Health: formatHealth(container.health) },
+    State: { ...deriveState(container), Health: formatHealth(container.health) },
     Image: container.imageId,
     ResolvConfPath: paths.resolvConf,
     HostnamePath: paths.hostname,

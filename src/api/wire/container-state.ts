@@ -26,7 +26,10 @@ export interface DockerState {
   readonly FinishedAt: string;
 }
 
-export function deriveState(state: Container['state']): DockerState {
+export function deriveState({
+  state,
+  lastFinishedAt = ZERO_TIME,
+}: Pick<Container, 'state' | 'lastFinishedAt'>): DockerState {
   switch (state.at) {
     case 'created':
       return ended(null, 'created');
@@ -34,11 +37,11 @@ export function deriveState(state: Container['state']): DockerState {
       if (state.byPolicy && state.previous !== null) return restarting(state.previous);
       return ended(state.previous, whenEnded(state.previous));
     case 'running':
-      return live(state, false);
+      return live(state, false, lastFinishedAt);
     case 'paused':
-      return live(state, true);
+      return live(state, true, lastFinishedAt);
     case 'stopping':
-      return live(state, state.paused);
+      return live(state, state.paused, lastFinishedAt);
     case 'restarting':
       return restarting(state.exit);
     case 'exited':
@@ -57,7 +60,7 @@ function whenEnded(exit: Exit | null): 'created' | 'exited' {
   return exit === null || exit.startedAt === ZERO_TIME ? 'created' : 'exited';
 }
 
-function live(state: Omit<Live, 'at'>, paused: boolean): DockerState {
+function live(state: Omit<Live, 'at'>, paused: boolean, lastFinishedAt: string): DockerState {
   return {
     Status: paused ? 'paused' : 'running',
     Running: true,
@@ -69,7 +72,7 @@ function live(state: Omit<Live, 'at'>, paused: boolean): DockerState {
     ExitCode: 0,
     Error: '',
     StartedAt: state.startedAt,
-    FinishedAt: ZERO_TIME,
+    FinishedAt: lastFinishedAt,
   };
 }
 

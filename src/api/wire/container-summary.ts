@@ -8,7 +8,7 @@ import { formatMountPoint } from './mount.ts';
 export function formatContainerSummary(details: ContainerDetails, minor: number, nowMs: number): object {
   const { container, sizes } = details;
   const { host, process } = container.spec;
-  const state = deriveState(container.state);
+  const state = deriveState(container);
   const annotations =
     minor >= 46 && host.annotations !== null && Object.keys(host.annotations).length > 0 ? host.annotations : undefined;
   return {

@@ -356,13 +356,13 @@ test('deriveState and describeState: every state as Docker shows it', () => {
     [{ at: 'dead', exit, why: '' }, 'dead', 'Dead', false],
   ] as const;
   for (const [state, status, words, running] of cases) {
-    const derived = deriveState(state);
+    const derived = deriveState({ state });
     assert.deepEqual(
       [derived.Status, describeState(derived, null, 1_800_000_000_000), derived.Running],
       [status, words, running],
     );
   }
-  assert.deepEqual(deriveState({ at: 'exited', exit: failed }), {
+  assert.deepEqual(deriveState({ state: { at: 'exited', exit: failed } }), {
     Status: 'created',
     Running: false,
     Paused: false,
@@ -375,9 +375,11 @@ test('deriveState and describeState: every state as Docker shows it', () => {
     StartedAt: ZERO,
     FinishedAt: ZERO,
   });
+  const again = deriveState({ state: { at: 'running', ...live }, lastFinishedAt: at(400) });
+  assert.equal(again.FinishedAt, at(400), 'the end of the run before');
   assert.equal(
     describeState(
-      deriveState({ at: 'running', ...live }),
+      deriveState({ state: { at: 'running', ...live } }),
       { status: 'starting', failingStreak: 0, log: [] },
       1_800_000_000_000,
     ),
