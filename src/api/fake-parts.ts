@@ -111,6 +111,7 @@ export function fakeParts(overrides: Overrides = {}): EngineParts {
     inspect: async (ref) => {
       throw new EngineError('CONTAINER_NOT_FOUND', `No such container: ${ref}`);
     },
+    execCheck: () => {},
     execInspect: (id) => {
       throw new EngineError('EXEC_NOT_FOUND', `No such exec instance: ${id}`);
     },

@@ -141,6 +141,9 @@ test('POST /exec/{id}/start: a command that is not there is told in the stream, 
   await using api = await openTestApi({
     containers: {
       execInspect: () => ({ exec, process: { entrypoint: '', arguments: [] } }),
+      execCheck: () => {
+        if (failure.code === 'CONTAINER_NOT_RUNNING') throw failure;
+      },
       execStart: () => Promise.reject(failure),
     },
   });

@@ -58,10 +58,14 @@ export class ClientSide {
     await Promise.race([once(this.socket, 'drain'), once(this.socket, 'close')]).catch(() => {});
   }
 
-  /** Sends the last bytes, and closes for good once the client has. */
-  finish(): void {
+  /**
+   * Sends the last bytes, and closes for good once the client has. Without `linger` at once: who asked to be detached
+   * does not wait for output, and takes the connection for open as long as it can write to it.
+   */
+  finish({ linger = true }: { readonly linger?: boolean } = {}): void {
     const { socket } = this;
     if (socket.destroyed) return;
+    if (!linger) return void socket.end(() => socket.destroy());
     this.read(
       () => {},
       () => {},

@@ -12,7 +12,7 @@ import { commit } from './commit.ts';
 import { causeOf, kill, remove, rename, restart, stop } from './control.ts';
 import { createContainer } from './create.ts';
 import { describe } from './details.ts';
-import { createExec, inspectExec, resizeExec, startExec } from './exec.ts';
+import { checkExec, createExec, inspectExec, resizeExec, startExec } from './exec.ts';
 import { listContainers } from './list.ts';
 import { readLogs } from './logs.ts';
 import { Names } from './names.ts';
@@ -65,6 +65,7 @@ function containersOf(parts: Parts): Containers {
 
     execCreate: (ref, config) => createExec(parts, ref, config),
     execInspect: (execId) => inspectExec(parts, execId),
+    execCheck: (execId) => void checkExec(parts, execId),
     execStart: (execId, options) => startExec(parts, execId, options),
     execResize: (execId, rows, columns) => resizeExec(parts, execId, rows, columns),
 

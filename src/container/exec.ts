@@ -14,7 +14,7 @@ import { liveOf, statusOf } from './status.ts';
 export async function createExec(parts: Parts, ref: string, config: ExecConfig): Promise<string> {
   if (config.cmd.length === 0) throw new EngineError('CONTAINER_SPEC_INVALID', 'No exec command specified');
   const container = parts.resolver.resolve(ref);
-  checkCanExec(container);
+  checkCanExec(container, ref);
   parseDetachKeys(config.detachKeys);
   for (const entry of config.env ?? []) checkEnv(entry);
   return parts.supervisor.execCreate(container.id, config);
@@ -29,11 +29,8 @@ export function inspectExec(parts: Parts, execId: string): ReturnType<Containers
   return { exec, process: { entrypoint, arguments: rest } };
 }
 
-export async function startExec(
-  parts: Parts,
-  execId: string,
-  options: Parameters<Containers['execStart']>[1],
-): Promise<{ readonly tty: boolean; readonly stream: Duplex | null; readonly detachKeys: Buffer | null }> {
+/** @throws {EngineError} EXEC_NOT_FOUND, EXEC_CONFLICT, and what keeps any exec from starting in its container */
+export function checkExec(parts: Parts, execId: string): Exec {
   const exec = findExec(parts, execId);
   const container = parts.supervisor.get(exec.containerId);
   if (container === undefined) throw new EngineError('CONTAINER_NOT_FOUND', `No such container: ${exec.containerId}`);
@@ -42,6 +39,15 @@ export async function startExec(
     const what = exec.state.at === 'running' ? 'is already running' : 'has already run';
     throw new EngineError('EXEC_CONFLICT', `exec command ${exec.id} ${what}`);
   }
+  return exec;
+}
+
+export async function startExec(
+  parts: Parts,
+  execId: string,
+  options: Parameters<Containers['execStart']>[1],
+): Promise<{ readonly tty: boolean; readonly stream: Duplex | null; readonly detachKeys: Buffer | null }> {
+  const exec = checkExec(parts, execId);
   const { stream } = await parts.supervisor.execStart(execId, options);
   const { config } = exec;
   const watched = config.tty && config.attachStdin && !options.detach;
@@ -60,9 +66,10 @@ function findExec(parts: Parts, execId: string): Exec {
   return exec;
 }
 
-export function checkCanExec(container: Container): void {
+/** `name`: how the request calls it. */
+export function checkCanExec(container: Container, name: string = container.id): void {
   if (statusOf(container) === 'restarting') throw refused(restarting(container.id));
-  if (statusOf(container) === 'paused') throw refused(pausedBeforeExec(container.id));
+  if (statusOf(container) === 'paused') throw refused(pausedBeforeExec(name));
   if (liveOf(container) === null) throw refused(notRunning(container.id));
 }
 

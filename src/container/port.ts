@@ -117,6 +117,8 @@ export interface Containers {
     readonly exec: Exec;
     readonly process: { readonly entrypoint: string; readonly arguments: readonly string[] };
   };
+  /** Throws what keeps it from being started now, before anything happens: what is answered by a status. */
+  execCheck(execId: string): void;
   execStart(
     execId: string,
     options: {

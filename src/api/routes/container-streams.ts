@@ -1,4 +1,6 @@
 /** What a container writes and reads: attach, logs, stats. Source: moby api/server/router/container (v28). */
+import { setTimeout as sleep } from 'node:timers/promises';
+
 import { EngineError, messageOf } from '../../core/engine-error.ts';
 import { attachWebSocket } from '../attach-websocket.ts';
 import { writeHead } from '../hijack.ts';
@@ -13,6 +15,9 @@ import type { Containers } from '../../container/port.ts';
 
 export const RAW_STREAM = 'application/vnd.docker.raw-stream';
 export const MULTIPLEXED_STREAM = 'application/vnd.docker.multiplexed-stream';
+
+/** Clients like docker-py lose what comes along with the head; the past is there at once, so it waits for them to read it. */
+const HEAD_LEAD_MS = 10;
 
 export const containerStreamRoutes: readonly AnyRoute[] = [
   { method: 'GET', path: '/containers/{name}/attach/ws', hijack: attachWebSocket },
@@ -56,7 +61,9 @@ async function attach(exchange: Exchange, connection: HijackedConnection): Promi
   } else {
     writeHead(socket, 200, { 'Content-Type': RAW_STREAM });
   }
-  await serveAttachment(exchange, new ClientSide(socket, early), attached, streams);
+  const client = new ClientSide(socket, early);
+  if (attached.past !== null) await sleep(HEAD_LEAD_MS);
+  await serveAttachment(exchange, client, attached, streams);
 }
 
 async function serveAttachment(
@@ -72,6 +79,7 @@ async function serveAttachment(
     timestamps: false,
     details: false,
   };
+  let linger = true;
   try {
     if (attached.past !== null)
       for await (const batch of attached.past) await client.write(formatLogBatch(batch, format));
@@ -79,10 +87,11 @@ async function serveAttachment(
     if (stream === null) return;
     const end = await splice(client, stream, { stdin: streams.stdin, detachKeys: attached.detachKeys });
     if (end === 'detached') publishDetach(parts, params['name']!);
+    linger = end !== 'detached';
   } catch (error) {
     parts.logger.warn({ error, container: params['name'] }, 'attach failed');
   } finally {
-    client.finish();
+    client.finish({ linger });
   }
 }
 

@@ -1,7 +1,7 @@
 /** Further processes in a container. Source: moby api/server/router/container/exec.go (v28). */
 import { setTimeout as sleep } from 'node:timers/promises';
 
-import { EngineError, messageOf, type ErrorCode } from '../../core/engine-error.ts';
+import { EngineError, messageOf } from '../../core/engine-error.ts';
 import { readJsonBody } from '../body.ts';
 import { readHijackJson, writeHead } from '../hijack.ts';
 import { frame, FrameStripper } from '../log-stream.ts';
@@ -18,14 +18,6 @@ export const execRoutes: readonly AnyRoute[] = [
   { method: 'POST', path: '/exec/{id}/start', hijack: startExec },
   { method: 'POST', path: '/exec/{id}/resize', handle: resizeExec },
 ];
-
-/** Failures of the process itself, which moby reports in the stream and not by a status. */
-const IN_STREAM: ReadonlySet<ErrorCode> = new Set([
-  'RUNTIME_START_FAILED',
-  'RUNTIME_INVALID_COMMAND',
-  'RUNTIME_FAILED',
-  'SHIM_FAILED',
-]);
 
 const RECORDED_DELAYS_MS = [1, 2, 4, 8, 16, 32, 64, 128];
 
@@ -66,14 +58,8 @@ async function startExec(exchange: Exchange, connection: HijackedConnection): Pr
     return;
   }
 
-  let started: Awaited<ReturnType<typeof start>> | null = null;
-  let failure: unknown = null;
-  try {
-    started = await start();
-  } catch (error) {
-    if (!(error instanceof EngineError) || !IN_STREAM.has(error.code)) throw error;
-    failure = error;
-  }
+  // The head goes out before the start, as moby's does: clients like docker-py lose what comes along with the head.
+  parts.containers.execCheck(id);
   const { socket, early } = await connection.take();
   if (connection.upgrade) {
     const multiplexed = !asked.Tty && minor >= 42;
@@ -85,6 +71,14 @@ async function startExec(exchange: Exchange, connection: HijackedConnection): Pr
     });
   } else {
     writeHead(socket, 200, { 'Content-Type': RAW_STREAM, ...connection.headers });
+  }
+  let started: Awaited<ReturnType<typeof start>> | null = null;
+  let failure: unknown = null;
+  try {
+    started = await start();
+  } catch (error) {
+    failure = error;
+    if (!(error instanceof EngineError)) parts.logger.error({ error, exec: id }, 'an exec could not be started');
   }
   const client = new ClientSide(socket, early);
   if (failure !== null) {
@@ -98,6 +92,7 @@ async function startExec(exchange: Exchange, connection: HijackedConnection): Pr
     });
     if (end === 'detached') publishDetach(parts, exec);
     else await recorded(parts, id);
+    return client.finish({ linger: end !== 'detached' });
   }
   client.finish();
 }
