@@ -12,7 +12,7 @@ import type { Logger } from '../core/log.ts';
 import type { Kernel } from '../kernel/port.ts';
 import type { Collection } from '../store/port.ts';
 import { parseAddress } from './address.ts';
-import { allocateEndpoint, gatewayOf, gatewaysOf, namesOf } from './endpoint.ts';
+import { allocateEndpoint, defaultGateways, gatewayOf, namesOf } from './endpoint.ts';
 import { ENDPOINT_DEFAULT } from './endpoint-spec.ts';
 import type { FileWriter } from './file-writer.ts';
 import type { Interfaces } from './interfaces.ts';
@@ -87,7 +87,7 @@ export class Attachments {
       try {
         await this.#options.interfaces.plug(changed, endpoint, network, []);
         network.join({ containerId, endpoint });
-        await this.#settle(changed, gatewayOf(sandbox, this.#options.byId));
+        await this.#settle(changed, sandbox);
       } catch (error) {
         await this.#unplug(this.#live.get(containerId) ?? changed, endpoint).catch((cleanup: unknown) => {
           this.#options.logger.error(
@@ -204,7 +204,7 @@ export class Attachments {
     const plan = files.plan(sandbox, { internal: this.#needsResolver(sandbox), links: this.#linkLines(sandbox) });
     const written = files.write(sandbox.filesDir, plan);
     const published = this.#publish(sandbox, gateway);
-    const plugged = this.#options.interfaces.plugAll(sandbox, gateway, request.sysctls);
+    const plugged = this.#options.interfaces.plugAll(sandbox, request.sysctls);
     // All must have ended before anything is undone.
     const outcomes = await Promise.allSettled([written, published, plugged]);
     const failed = outcomes.find((outcome) => outcome.status === 'rejected');
@@ -286,12 +286,15 @@ export class Attachments {
   }
 
   /** After endpoints of a live container changed: default route, ports, names and files follow. */
-  async #settle(sandbox: SandboxRecord, before: EndpointRecord | null): Promise<void> {
+  async #settle(sandbox: SandboxRecord, before: SandboxRecord): Promise<void> {
     const { byId, publisher, resolvers, files, kernel } = this.#options;
     let changed = sandbox;
     const gateway = gatewayOf(sandbox, byId);
-    if (gateway?.state.endpointId !== before?.state.endpointId && sandbox.namespacePath !== null) {
-      await kernel.network.setDefaultRoutes(sandbox.namespacePath, gateway === null ? [] : gatewaysOf(gateway));
+    const routes = defaultGateways(sandbox, byId);
+    if (sandbox.namespacePath !== null && routes.join() !== defaultGateways(before, byId).join()) {
+      await kernel.network.setDefaultRoutes(sandbox.namespacePath, routes);
+    }
+    if (gateway?.state.endpointId !== gatewayOf(before, byId)?.state.endpointId) {
       await publisher.withdraw(sandbox.containerId);
       changed = this.#save({ ...changed, mappings: [] });
       changed = this.#save({ ...changed, mappings: await this.#publish(changed, gateway) });
@@ -306,7 +309,6 @@ export class Attachments {
   }
 
   async #unplug(sandbox: SandboxRecord, endpoint: EndpointRecord): Promise<void> {
-    const before = gatewayOf(sandbox, this.#options.byId);
     const rest = {
       ...sandbox,
       endpoints: sandbox.endpoints.filter(({ state }) => state.endpointId !== endpoint.state.endpointId),
@@ -314,7 +316,7 @@ export class Attachments {
     await this.#options.interfaces.unplug(sandbox, endpoint);
     this.#save(rest);
     this.#leave(sandbox.containerId, endpoint);
-    await this.#settle(rest, before);
+    await this.#settle(rest, sandbox);
   }
 
   async #detach(containerId: string): Promise<void> {

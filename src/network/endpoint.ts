@@ -7,7 +7,7 @@ import { randomBytes } from 'node:crypto';
 import type { EndpointSpec } from '../core/container-spec.ts';
 import { EngineError } from '../core/engine-error.ts';
 import { newId, shortId } from '../core/id.ts';
-import { formatAddress, type Address } from './address.ts';
+import { formatAddress, type Address, type Family } from './address.ts';
 import { checkEndpoint, parseMac } from './endpoint-spec.ts';
 import type { LiveNetwork } from './live-network.ts';
 import type { EndpointState } from './port.ts';
@@ -53,24 +53,37 @@ export function allocateEndpoint(sandbox: SandboxRecord, network: LiveNetwork, s
   return { networkName: name, hostInterface, state };
 }
 
-/** The endpoint with the default route: highest priority, then the first by name (as Docker's). */
-export function gatewayOf(
-  sandbox: SandboxRecord,
-  byId: (id: string) => LiveNetwork | undefined,
-): EndpointRecord | null {
+export type NetworkById = (id: string) => LiveNetwork | undefined;
+
+/** The endpoint that leads out and publishes the ports: the one of the IPv4 default route, else of the IPv6 one. */
+export function gatewayOf(sandbox: SandboxRecord, byId: NetworkById): EndpointRecord | null {
+  return gatewayFor(4, sandbox, byId) ?? gatewayFor(6, sandbox, byId);
+}
+
+/** Default routes through one endpoint (each family has its own best), or through all of them. */
+export function defaultGateways(sandbox: SandboxRecord, byId: NetworkById, through?: EndpointRecord): string[] {
+  return ([4, 6] as const).flatMap((family) => {
+    const endpoint = gatewayFor(family, sandbox, byId);
+    if (endpoint === null || (through !== undefined && endpoint.state.endpointId !== through.state.endpointId))
+      return [];
+    const gateway = family === 4 ? endpoint.state.gateway : endpoint.state.ipv6Gateway;
+    return gateway === '' ? [] : [gateway];
+  });
+}
+
+/** Highest priority, then the first by name (as Docker's). */
+function gatewayFor(family: Family, sandbox: SandboxRecord, byId: NetworkById): EndpointRecord | null {
   const candidates = sandbox.endpoints.filter(({ state }) => {
     const network = byId(state.networkId);
     if (network === undefined || network.network.internal) return false;
-    return state.gateway !== '' || state.ipv6Gateway !== '' || network.vlan !== null;
+    const [gateway, address] =
+      family === 4 ? [state.gateway, state.ipv4Address] : [state.ipv6Gateway, state.ipv6Address];
+    return gateway !== '' || (network.vlan !== null && address !== '');
   });
   candidates.sort(
     (a, b) => b.state.spec.gwPriority - a.state.spec.gwPriority || (a.networkName < b.networkName ? -1 : 1),
   );
   return candidates[0] ?? null;
-}
-
-export function gatewaysOf({ state }: EndpointRecord): string[] {
-  return [state.gateway, state.ipv6Gateway].filter((gateway) => gateway !== '');
 }
 
 export function addressesOf(state: EndpointState): { address: string; prefixLength: number }[] {

@@ -8,7 +8,7 @@ import type { Clock } from '../core/clock.ts';
 import { EngineError } from '../core/engine-error.ts';
 import type { Logger } from '../core/log.ts';
 import type { Kernel } from '../kernel/port.ts';
-import { addressesOf, gatewayOf, gatewaysOf } from './endpoint.ts';
+import { addressesOf, defaultGateways, gatewayOf } from './endpoint.ts';
 import type { LiveNetwork } from './live-network.ts';
 import type { EndpointRecord, SandboxRecord } from './records.ts';
 
@@ -35,12 +35,8 @@ export class Interfaces {
     this.#kernel = options.kernel;
   }
 
-  /** Makes the namespace with all its interfaces; `gateway` gets the default route. */
-  async plugAll(
-    sandbox: SandboxRecord,
-    gateway: EndpointRecord | null,
-    sysctls: Readonly<Record<string, string>>,
-  ): Promise<void> {
+  /** Makes the namespace with all its interfaces. */
+  async plugAll(sandbox: SandboxRecord, sysctls: Readonly<Record<string, string>>): Promise<void> {
     const path = sandbox.namespacePath;
     if (path === null) return;
     const { network: links } = this.#kernel;
@@ -53,7 +49,7 @@ export class Interfaces {
       const network = this.#options.byId(endpoint.state.networkId);
       if (network === undefined)
         throw new EngineError('NETWORK_NOT_FOUND', `network ${endpoint.networkName} not found`);
-      await this.plug(sandbox, endpoint, network, endpoint === gateway ? gatewaysOf(endpoint) : []);
+      await this.plug(sandbox, endpoint, network, defaultGateways(sandbox, this.#options.byId, endpoint));
     }
     for (const [name, value] of Object.entries(sysctls)) {
       if (/^net[./]/.test(name)) await links.setSysctlIn(path, name, value);

@@ -566,6 +566,15 @@ function runInside(): void {
     assert.equal((await host.inside(shut.containerId, 'ip', 'route')).includes('default'), false);
     assert.equal(await ask('10.99.0.2', 7, host.namespace(shut.containerId)), 'refused');
     assert.match(await host.inside(mac.containerId, 'ip', '-d', 'link', 'show', 'eth0'), /macvlan mode bridge/);
+    // Each family has its own default route: IPv4 by the default bridge, IPv6 by the network that has it.
+    const both = request({ containerName: 'both' }, host.directory);
+    await networks.attach(both);
+    await networks.connect(both.containerId, 'both', networks.resolve('six'), ENDPOINT_DEFAULT);
+    assert.match(await host.inside(both.containerId, 'ip', 'route'), /^default via 172\.17\.0\.1 dev eth0/m);
+    assert.match(await host.inside(both.containerId, 'ip', '-6', 'route'), /^default via fd\S+::1 dev eth1/m);
+    await networks.disconnect(both.containerId, networks.resolve('six'));
+    assert.doesNotMatch(await host.inside(both.containerId, 'ip', '-6', 'route'), /^default/m);
+    await networks.detach(both.containerId);
     await host.stopServers();
     for (const { containerId } of [six, shut, mac]) await networks.detach(containerId);
     for (const name of ['six', 'shut', 'mac']) await networks.remove(name);
