@@ -137,7 +137,7 @@ const output = (id: string): string =>
 function assertNothingLeft(id: string): void {
   assert.equal(existsSync(join(execRoot, 'shim', id)), false, 'state directory');
   for (const root of ['crun', 'runc']) assert.equal(existsSync(join(execRoot, root, id)), false, `${root} state`);
-  for (const hierarchy of readdirSync('/sys/fs/cgroup')) {
+  for (const hierarchy of ['.', ...readdirSync('/sys/fs/cgroup')]) {
     assert.equal(existsSync(`/sys/fs/cgroup/${hierarchy}${CGROUP_PARENT}/${id}`), false, `cgroup of ${hierarchy}`);
   }
 }
@@ -279,7 +279,7 @@ for (const name of ['crun', 'runc'] as const) {
       await next.runtime.resume(one.id);
       const limit = (): string =>
         readFileSync(
-          `${kernel.cgroups.directory('memory', `${CGROUP_PARENT}/${one.id}`)}/memory.limit_in_bytes`,
+          `${kernel.cgroups.directory('memory', `${CGROUP_PARENT}/${one.id}`)}/memory.${kernel.cgroups.version === 'v2' ? 'max' : 'limit_in_bytes'}`,
           'utf8',
         ).trim();
       assert.equal(limit(), `${64 << 20}`);

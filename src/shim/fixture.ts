@@ -187,10 +187,7 @@ export class ShimFixture implements Disposable {
         left.push(`process ${pid}: ${text}`);
     }
     for (const id of this.#ids) {
-      for (const controller of readdirSync('/sys/fs/cgroup')) {
-        const path = `/sys/fs/cgroup/${controller}/shimtest/${id}`;
-        if (existsSync(path)) left.push(path);
-      }
+      left.push(...cgroupDirectories(id).filter((path) => existsSync(path)));
       for (const root of ['root-crun', 'root-runc']) {
         if (existsSync(join(this.directory, root, id))) left.push(join(root, id));
       }
@@ -215,18 +212,27 @@ export class ShimFixture implements Disposable {
   /** Also ends what a test that failed left running. */
   [Symbol.dispose](): void {
     for (const id of this.#ids) {
-      const pids = tryRead(`/sys/fs/cgroup/pids/shimtest/${id}/cgroup.procs`)?.split('\n') ?? [];
-      for (const pid of pids.filter((text) => text !== '')) process.kill(Number(pid), 'SIGKILL');
+      const pids = cgroupDirectories(id).flatMap((path) => tryRead(`${path}/cgroup.procs`)?.split('\n') ?? []);
+      for (const pid of new Set(pids.filter((text) => text !== ''))) process.kill(Number(pid), 'SIGKILL');
     }
-    for (const controller of readdirSync('/sys/fs/cgroup')) {
+    for (const path of cgroupDirectories('')) {
       try {
-        rmdir(`/sys/fs/cgroup/${controller}/shimtest`);
+        rmdir(path);
       } catch {
         // another test still has a container there
       }
     }
     rmSync(this.directory, { recursive: true, force: true });
   }
+}
+
+/** In every hierarchy of v1, or in the one of v2. */
+function cgroupDirectories(id: string): string[] {
+  const root = '/sys/fs/cgroup';
+  const hierarchies = existsSync(join(root, 'cgroup.procs'))
+    ? [root]
+    : readdirSync(root).map((name) => join(root, name));
+  return hierarchies.map((hierarchy) => join(hierarchy, 'shimtest', id));
 }
 
 function rmdir(path: string): void {
