@@ -178,7 +178,7 @@ test('extractLayer: gives every attribute back; the recipe gives the tar back', 
   execFileSync('sh', [
     '-ec',
     `mkdir -p ${source}/d/e; cd ${source}; echo a >f; ln f d/hard; ln -s ../f d/soft; mkfifo p; mknod c c 5 300; mknod b b 7 1
-    echo s >suid; chown 12:3000000 suid; chmod 6755 suid; chmod 1777 d; head -c 700000 /dev/urandom >big; truncate -s 50M sparse; echo end >>sparse; echo x | dd of=sparse bs=1 seek=20000000 conv=notrunc 2>/dev/null
+    echo s >suid; chown 12:3000000 suid; chmod 6755 suid; chmod 1777 d; mkdir g; chown 0:50 g; chmod 2775 g; touch g/f; chgrp 0 g/f; mkdir g/sub; chgrp 0 g/sub; chmod 755 g/sub; head -c 700000 /dev/urandom >big; truncate -s 50M sparse; echo end >>sparse; echo x | dd of=sparse bs=1 seek=20000000 conv=notrunc 2>/dev/null
     cp /bin/true cap; setcap cap_net_raw+ep cap 2>/dev/null || true; setfattr -n user.note -v hi f 2>/dev/null || true
     mkdir -p $(printf 'long%.0s' $(seq 40))/$(printf 'name%.0s' $(seq 40)); touch "ü é" ; touch -d '2001-02-03 04:05:06.789012345' f d/e; touch -d '1960-01-01' old; touch -h -d 2002-02-02 d/soft`,
   ]);

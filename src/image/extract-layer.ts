@@ -9,7 +9,7 @@
 import { open } from 'node:fs/promises';
 import { join } from 'node:path';
 
-import type { FileOperation, Files } from '../kernel/port.ts';
+import type { Files } from '../kernel/port.ts';
 
 import { baseOf, cleanEntryName, parentOf, refuse } from './archive-path.ts';
 import type { ByteSource } from './byte-source.ts';
@@ -29,6 +29,7 @@ const OVERLAY_OPAQUE = 'trusted.overlay.opaque';
 /** overlayfs's own attributes: an archive that brought them could point into other layers. */
 const OVERLAY_XATTRS = 'trusted.overlay.';
 const SMALL_BYTES_MAX = 256 * 1024;
+const S_ISGID = 0o2000;
 const S_IFIFO = 0o010000;
 const S_IFCHR = 0o020000;
 const S_IFBLK = 0o060000;
@@ -60,6 +61,8 @@ class LayerExtraction {
   readonly #directoryTimes = new Map<string, bigint>();
   readonly #whiteouts = new Set<string>();
   readonly #opaque = new Set<string>();
+  /** Directories that pass their group on to what is made in them. */
+  readonly #setgid = new Set<string>();
   #sizeBytes = 0;
 
   constructor(root: string, files: Files, recipe: RecipeWriter) {
@@ -101,7 +104,7 @@ class LayerExtraction {
         throw refuse(entry.name, 'is of a type that cannot be unpacked');
     }
     this.#made.set(name, entry.type === 'file' ? 'file' : 'other');
-    await this.#attributes(entry, path);
+    await this.#attributes(entry, name, path);
     await this.#batch.push({ kind: 'times', path, accessNs: entry.mtimeNs, modifyNs: entry.mtimeNs });
   }
 
@@ -165,13 +168,25 @@ class LayerExtraction {
   }
 
   async #directory(entry: TarEntry, name: string, path: string): Promise<void> {
-    if (!this.#made.has(name)) await this.#batch.push({ kind: 'mkdir', path, mode: 0o700 });
+    const isNew = !this.#made.has(name);
+    if (isNew) await this.#batch.push({ kind: 'mkdir', path, mode: this.#firstMode(entry, name) });
     this.#made.set(name, 'directory');
     // As dockerd (asked: 20.10): the root directory itself stays root's with mode 755. `tar -C "$(mktemp -d)" -c .` says 700,
     // and no user but root could run anything in such an image.
     if (name === '') return;
+    if ((entry.mode & S_ISGID) === 0) this.#setgid.delete(name);
+    else this.#setgid.add(name);
     this.#directoryTimes.set(name, entry.mtimeNs);
-    await this.#attributes(entry, path);
+    await this.#attributes(entry, name, path, isNew);
+  }
+
+  /** Whether what is made is root's already, with the mode it was made with. */
+  #isOwnedWhenMade({ uid, gid }: TarEntry, name: string): boolean {
+    return uid === 0 && gid === 0 && !this.#setgid.has(parentOf(name));
+  }
+
+  #firstMode(entry: TarEntry, name: string): number {
+    return this.#isOwnedWhenMade(entry, name) ? entry.mode : 0o600;
   }
 
   async #file(entry: TarEntry, name: string, path: string, reader: TarReader): Promise<void> {
@@ -180,8 +195,8 @@ class LayerExtraction {
       const wait = this.#recipe.file(name, entry.storedBytes);
       if (wait !== undefined) await wait;
     }
-    if (entry.sparse === null && entry.sizeBytes <= SMALL_BYTES_MAX) {
-      await this.#batch.push({ kind: 'file', path, mode: 0o600, content: await reader.bytes() });
+    if (isSmall(entry)) {
+      await this.#batch.push({ kind: 'file', path, mode: this.#firstMode(entry, name), content: await reader.bytes() });
       return;
     }
     await this.#batch.drain(); // the directory must be there
@@ -237,14 +252,23 @@ class LayerExtraction {
   }
 
   /** Owner first: changing it takes setuid bits and capabilities away. */
-  async #attributes(entry: TarEntry, path: string): Promise<void> {
-    const operations: FileOperation[] = [{ kind: 'chown', path, uid: entry.uid, gid: entry.gid }];
-    if (entry.type !== 'symlink') operations.push({ kind: 'chmod', path, mode: entry.mode });
-    for (const operation of operations) await this.#batch.push(operation);
-    for (const [name, value] of entry.xattrs) {
-      if (!name.startsWith(OVERLAY_XATTRS)) this.#batch.later(path, name, value);
+  async #attributes(entry: TarEntry, name: string, path: string, hasMode = this.#hasFirstMode(entry)): Promise<void> {
+    const isOwned = hasMode && this.#isOwnedWhenMade(entry, name);
+    if (!isOwned) await this.#batch.push({ kind: 'chown', path, uid: entry.uid, gid: entry.gid });
+    if (!isOwned && entry.type !== 'symlink') await this.#batch.push({ kind: 'chmod', path, mode: entry.mode });
+    for (const [key, value] of entry.xattrs) {
+      if (!key.startsWith(OVERLAY_XATTRS)) this.#batch.later(path, key, value);
     }
   }
+
+  /** Small files are made with their mode; large ones, nodes and links get it afterwards. */
+  #hasFirstMode(entry: TarEntry): boolean {
+    return entry.type === 'file' && isSmall(entry);
+  }
+}
+
+function isSmall(entry: TarEntry): boolean {
+  return entry.sparse === null && entry.sizeBytes <= SMALL_BYTES_MAX;
 }
 
 function checkedLink(entry: TarEntry): string {

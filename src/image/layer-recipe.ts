@@ -19,7 +19,7 @@ import { readAhead } from './read-ahead.ts';
 
 const RAW = 0x52;
 const FILE = 0x46;
-const PENDING_BYTES_MAX = 128 * 1024;
+const PENDING_BYTES_MAX = 64 * 1024;
 const READ_BYTES = 256 * 1024;
 const SMALL_BYTES_MAX = 256 * 1024;
 const READ_AHEAD_COUNT = 8;
@@ -27,8 +27,10 @@ const READ_AHEAD_COUNT = 8;
 export class RecipeWriter {
   readonly #output: ZstdCompress;
   readonly #done: Promise<void>;
-  #pending: Buffer[] = [];
-  #pendingBytes = 0;
+  #raw: Buffer[] = [];
+  #rawBytes = 0;
+  #records: Buffer[] = [];
+  #recordBytes = 0;
 
   constructor(path: string) {
     this.#output = createZstdCompress({ params: { [constants.ZSTD_c_compressionLevel]: 1 } });
@@ -38,21 +40,21 @@ export class RecipeWriter {
 
   /** The bytes must not change afterwards. A promise asks the caller to wait. */
   raw(bytes: Buffer): Promise<void> | void {
-    this.#pending.push(bytes);
-    this.#pendingBytes += bytes.length;
-    if (this.#pendingBytes >= PENDING_BYTES_MAX) return this.#flush();
+    this.#raw.push(bytes);
+    this.#rawBytes += bytes.length;
+    if (this.#rawBytes >= PENDING_BYTES_MAX) return this.#flush();
   }
 
   file(name: string, sizeBytes: number): Promise<void> | void {
-    const wait = this.#flush();
+    this.#endRaw();
     const nameBytes = Buffer.from(name);
     const record = Buffer.alloc(5 + nameBytes.length + 8);
     record[0] = FILE;
     record.writeUInt32LE(nameBytes.length, 1);
     nameBytes.copy(record, 5);
     record.writeBigUInt64LE(BigInt(sizeBytes), 5 + nameBytes.length);
-    this.#output.write(record);
-    return wait;
+    this.#push(record);
+    if (this.#recordBytes >= PENDING_BYTES_MAX) return this.#flush();
   }
 
   async finish(): Promise<void> {
@@ -66,14 +68,29 @@ export class RecipeWriter {
     await this.#done.catch(() => {});
   }
 
-  #flush(): Promise<void> | void {
-    if (this.#pendingBytes === 0) return;
+  #endRaw(): void {
+    if (this.#rawBytes === 0) return;
     const head = Buffer.alloc(5);
     head[0] = RAW;
-    head.writeUInt32LE(this.#pendingBytes, 1);
-    const bytes = Buffer.concat([head, ...this.#pending]);
-    this.#pending = [];
-    this.#pendingBytes = 0;
+    head.writeUInt32LE(this.#rawBytes, 1);
+    this.#push(head);
+    for (const bytes of this.#raw) this.#push(bytes);
+    this.#raw = [];
+    this.#rawBytes = 0;
+  }
+
+  #push(bytes: Buffer): void {
+    this.#records.push(bytes);
+    this.#recordBytes += bytes.length;
+  }
+
+  /** Each write to the compressor costs a trip to a pool thread, so they are few. */
+  #flush(): Promise<void> | void {
+    this.#endRaw();
+    if (this.#recordBytes === 0) return;
+    const bytes = Buffer.concat(this.#records);
+    this.#records = [];
+    this.#recordBytes = 0;
     if (this.#output.write(bytes)) return;
     return this.#drained();
   }

@@ -248,12 +248,17 @@ function number(block: Buffer, at: number, length: number): number {
     if (value > BigInt(Number.MAX_SAFE_INTEGER) || value < BigInt(Number.MIN_SAFE_INTEGER)) throw malformed();
     return Number(value);
   }
-  const digits = block.toString('latin1', at, at + length).replace(/^[ \0]+|[ \0]+$/g, '');
-  if (digits === '') return 0;
-  // oxlint-disable-next-line no-control-regex -- a NUL ends the field; what follows is junk of old writers
-  const upToNul = digits.split(/[ \0]/, 1)[0]!;
-  if (!/^[0-7]+$/.test(upToNul)) throw malformed();
-  return parseInt(upToNul, 8);
+  let value = 0;
+  let digits = 0;
+  for (let i = at; i < at + length; i++) {
+    const byte = block[i]!;
+    if (byte >= 0x30 && byte <= 0x37) {
+      value = value * 8 + byte - 0x30;
+      digits++;
+    } else if (byte !== 0x20 && byte !== 0) throw malformed();
+    else if (digits > 0) break; // a NUL or blank ends the field; what follows is junk of old writers
+  }
+  return value;
 }
 
 function text(block: Buffer, at: number, length: number): string {
