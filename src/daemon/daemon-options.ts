@@ -1,4 +1,5 @@
 /** Flags and file to settings: defaults, checks, and units. Nothing here is read from the host. */
+import { isIP } from 'node:net';
 import { parse as parsePath } from 'node:path';
 
 import { EngineError } from '../core/engine-error.ts';
@@ -15,6 +16,11 @@ export interface DaemonOptions {
   readonly mtu: number;
   readonly defaultAddressPools: readonly { readonly base: string; readonly size: number }[];
   readonly ipForward: boolean;
+  readonly ip: string;
+  readonly icc: boolean;
+  readonly ipMasquerade: boolean;
+  readonly iptables: boolean;
+  readonly userlandProxy: boolean;
   readonly logLevel: 'debug' | 'info' | 'warn' | 'error' | 'fatal';
   readonly logFormat: 'text' | 'json';
   readonly liveRestore: boolean;
@@ -68,6 +74,11 @@ export function daemonOptions(flags: Values, file: Values): DaemonOptions {
     mtu: v['mtu'],
     defaultAddressPools: (v['default-address-pool'] as unknown[]).map(parsePool),
     ipForward: v['ip-forward'],
+    ip: ipAddress('ip', v['ip']),
+    icc: v['icc'],
+    ipMasquerade: v['ip-masq'],
+    iptables: v['iptables'],
+    userlandProxy: v['userland-proxy'],
     logLevel: v['debug'] ? 'debug' : oneOf('log-level', v['log-level'], ['debug', 'info', 'warn', 'error', 'fatal']),
     logFormat: oneOf('log-format', v['log-format'], ['text', 'json']),
     liveRestore: v['live-restore'],
@@ -123,6 +134,11 @@ function absolute(flag: string, path: string): string {
   if (!path.startsWith('/') || path.includes('\0') || parsePath(path).root === path)
     throw invalid(`--${flag}: an absolute path below / is needed: ${path}`);
   return path.replace(/\/+$/, '');
+}
+
+function ipAddress(flag: string, text: string): string {
+  if (isIP(text) === 0) throw invalid(`--${flag}: an IP address is needed: ${text}`);
+  return text;
 }
 
 function oneOf<T extends string>(flag: string, text: string, allowed: readonly T[]): T {

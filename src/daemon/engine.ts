@@ -20,6 +20,7 @@ import { openRegistries } from '../image/registry/registries.ts';
 import { treeArchive } from '../image/tree-archive.ts';
 import { openKernel } from '../kernel/kernel.ts';
 import { decodeContainer } from '../lifecycle/created.ts';
+import { isLive } from '../lifecycle/state.ts';
 import { readLog } from '../log/read-log.ts';
 import { openNetworks } from '../network/open-networks.ts';
 import type { Networks } from '../network/port.ts';
@@ -99,6 +100,11 @@ export async function openEngine({
       defaultAddressPools: options.defaultAddressPools,
       mtu: options.mtu,
       ipForward: options.ipForward,
+      hostBindingAddress: options.ip,
+      icc: options.icc,
+      ipMasquerade: options.ipMasquerade,
+      firewall: options.iptables,
+      userlandProxy: options.userlandProxy,
     }),
     openVolumes({ dataRoot, kernel, store, events, clock, logger }),
   ]);
@@ -154,6 +160,8 @@ export async function openEngine({
   const supervisor = openSupervisor({ clock, logger, records, runtime, resources, events, stuck: describeStuck });
   opening.use(supervisor);
   await recoverEngine({ records, images, networks, volumes, supervisor, logger });
+  // While containers run, their network stays; else nothing of ours is left on the host.
+  opening.defer(() => networks.shutdown({ keep: supervisor.list().some(({ state }) => isLive(state)) }));
   opening.defer(() =>
     supervisor.shutdown({ stopContainers: !options.liveRestore, timeoutS: options.shutdownTimeoutS }),
   );
