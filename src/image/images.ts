@@ -80,10 +80,12 @@ export async function openImages(options: ImagesOptions): Promise<Images> {
     registryOptions.concurrentDownloadsMax,
     logger,
   );
+  const sources = new LayerSources(store);
+  sources.keepOnly(new Set([...layers.all()].map(({ diffId }) => diffId)));
   const registry: RegistryStores = {
     images: stores,
     downloads,
-    sources: new LayerSources(store),
+    sources,
     uploads: new Semaphore(registryOptions.concurrentUploadsMax),
     options: registryOptions,
   };
