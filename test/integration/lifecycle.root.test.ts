@@ -31,7 +31,7 @@ test('created, running, paused, exited, removed: each move and each refusal', as
   assert.deepEqual(await post('start'), [304, undefined]);
   assert.equal(await state('life'), 'running');
   assert.deepEqual(await post('pause'), [204, undefined]);
-  assert.deepEqual(await post('pause'), [409, `container ${id} is already paused`]);
+  assert.deepEqual(await post('pause'), [409, `Container ${id} is already paused`]);
   assert.deepEqual(await post('start'), [409, 'cannot start a paused container, try unpause instead']);
   assert.equal(await state('life'), 'paused');
   assert.equal((await d.api('POST', '/containers/life/exec', { Cmd: ['true'] })).status, 409);
