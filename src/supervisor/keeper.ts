@@ -234,7 +234,8 @@ export class Keeper {
     execs.forget(container.id);
     this.attachments.drop();
     this.#host.forget(this);
-    this.waits.removed(this.#waitResult());
+    // Gone without an error, also where its start failed (moby SetRemoved() clears it): the start's answer told that.
+    this.waits.removed({ ...this.#waitResult(), error: '' });
   }
 
   #refuseGone(event: Event): void {
