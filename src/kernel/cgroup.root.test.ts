@@ -1,4 +1,5 @@
 import assert from 'node:assert/strict';
+import { execFileSync } from 'node:child_process';
 import { existsSync, mkdirSync, readFileSync, writeFileSync } from 'node:fs';
 import { join } from 'node:path';
 import { test } from 'node:test';
@@ -64,6 +65,43 @@ test('freeze, thaw: hold until it is so, and say what is not there', () =>
       await assert.rejects(cgroups.freeze(`${path}/none`), { name: 'KernelError', syscall: 'write', code: 'ENOENT' });
     } finally {
       await cgroups.remove(path.slice(0, path.lastIndexOf('/')));
+    }
+  }));
+
+/** Execs itself again and again, each time with threads that the exec has to wait for. */
+const EXECS_WITH_THREADS = `
+#include <pthread.h>
+#include <unistd.h>
+static void *idle(void *unused) { for (;;) usleep(50); return unused; }
+int main(int argc, char **argv) {
+  pthread_t thread;
+  for (int i = 0; i < 8; i++) pthread_create(&thread, 0, idle, 0);
+  (void)argc;
+  execv("/proc/self/exe", argv);
+  return 1;
+}`;
+
+test('freeze: a process of many threads that is in the middle of an execve', () =>
+  withScratch(async (scratch) => {
+    const { kernel, prefix, directory } = scratch;
+    const { cgroups, processes } = kernel;
+    const program = join(directory, 'execs');
+    execFileSync('cc', ['-x', 'c', '-O1', '-pthread', '-o', program, '-'], { input: EXECS_WITH_THREADS });
+    const path = `/longshore-${prefix}/x`;
+    const group = cgroups.directory('freezer', path);
+    mkdirSync(group, { recursive: true });
+    const { pid } = await processes.spawn({ path: program, argv: ['execs'], env: [], descriptors: [] });
+    const end = processes.reap(pid);
+    try {
+      writeFileSync(join(group, 'cgroup.procs'), `${pid}`);
+      for (let n = 0; n < 20; n++) {
+        await cgroups.freeze(path);
+        await cgroups.thaw(path);
+      }
+    } finally {
+      process.kill(pid, 'SIGKILL');
+      await end;
+      await cgroups.remove(`/longshore-${prefix}`);
     }
   }));
 

@@ -15,6 +15,9 @@ import type { Cgroups } from './port.ts';
 const DEADLINE_MS = 10_000;
 const WAIT_MS_FIRST = 1;
 const WAIT_MS_MAX = 100;
+/** v1: after so many tries that did not freeze everything, all is thawed for a moment. */
+const FREEZE_TRIES = 3;
+const FREEZE_PAUSE_MS = 2;
 const SIGKILL = 9;
 /** v1 controllers that v2 names otherwise. */
 const V2_NAMES: Readonly<Record<string, string>> = { blkio: 'io' };
@@ -132,7 +135,13 @@ export class CgroupFiles implements Cgroups {
     const [file, value] =
       this.version === 'v2' ? ['cgroup.freeze', frozen ? '1' : '0'] : ['freezer.state', frozen ? 'FROZEN' : 'THAWED'];
     const detail = `${quoted(directory)}, ${file}=${value}`;
+    let tries = 0;
     await waitUntil(detail, 'freeze', performance.now() + DEADLINE_MS, async () => {
+      if (frozen && this.version === 'v1' && ++tries % FREEZE_TRIES === 0) {
+        // A thread in execve waits for its siblings, which cannot end while they are frozen: let go, so that they can.
+        await writeFile(join(directory, file), 'THAWED');
+        await new Promise((resolve) => setTimeout(resolve, FREEZE_PAUSE_MS));
+      }
       // v1 may stop half-way and wants to be told again; on v2 it changes nothing.
       await failingAs('write', join(directory, file), () => writeFile(join(directory, file), value));
       const seen = await readOr(join(directory, this.version === 'v2' ? 'cgroup.events' : file), '');
