@@ -575,10 +575,13 @@ static void task_started(struct task *t)
 	t->phase = TASK_RUNNING;
 	if (t->runtime_stderr >= 0) close(t->runtime_stderr);
 	t->runtime_stderr = -1;
+	task_unlink_files(t, true);
 	if (t == &init) {
 		char at[TIME_BYTES];
 		time_format(at, t->started_at);
 		oom_watch(t->pid);
+		/* kept, and there before anybody hears of the start: tells "lost" from "never started" */
+		write_file("init.pid", text, strlen(text), false);
 		report("{\"event\":\"started\",\"pid\":%d,\"at\":\"%s\"}\n", (int)t->pid, at);
 	} else if (t->client) {
 		char line[32];
@@ -589,8 +592,6 @@ static void task_started(struct task *t)
 		if (c->mask == 0) c->task = NULL, client_end(c);
 		else if (c->channel.fd >= 0) client_flush(c);
 	}
-	task_unlink_files(t, true);
-	if (t == &init) write_file("init.pid", text, strlen(text), false); /* kept: tells "lost" from "never started" */
 	task_watch(t);
 	/* it may have ended and been reaped between the runtime's start and now */
 	siginfo_t info;
