@@ -72,12 +72,15 @@ test('overlay: errors name the call, what was asked and what the kernel said', (
   withScratch(async ({ kernel, directory }) => {
     const [target = ''] = directories(directory, 'merged');
     const missing = join(directory, 'missing');
-    await assert.rejects(kernel.mounts.overlay({ lowerDirs: [missing], upper: null, target }), {
+    await assert.rejects(kernel.mounts.overlay({ lowerDirs: [missing, target], upper: null, target }), {
       name: 'KernelError',
       code: 'ENOENT',
       ...(hasLowerdirPlus
         ? { syscall: 'fsconfig', detail: `overlay ${JSON.stringify(target)}, lowerdir+=${JSON.stringify(missing)}` }
-        : { syscall: 'mount', detail: `overlay, ${JSON.stringify(target)}, ${JSON.stringify(`lowerdir=${missing}`)}` }),
+        : {
+            syscall: 'mount',
+            detail: `overlay, ${JSON.stringify(target)}, ${JSON.stringify(`lowerdir=${missing}:${target}`)}`,
+          }),
     });
     await assert.rejects(kernel.mounts.overlay({ lowerDirs: [], upper: null, target }), {
       code: 'EINVAL',
