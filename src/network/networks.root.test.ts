@@ -4,7 +4,7 @@
  */
 import assert from 'node:assert/strict';
 import { execFile, execFileSync, spawn, type ChildProcess } from 'node:child_process';
-import { mkdtempSync, closeSync, readdirSync, readFileSync, rmSync, writeFileSync } from 'node:fs';
+import { closeSync, existsSync, mkdtempSync, readdirSync, readFileSync, rmSync, writeFileSync } from 'node:fs';
 import { createSocket } from 'node:dgram';
 import { createServer } from 'node:net';
 import { test } from 'node:test';
@@ -54,6 +54,7 @@ function memoryStore(): Store {
       };
     },
     journal: { append: () => {}, read: () => [], lastSequence: () => 0 },
+    history: { append: () => {}, read: () => [], close: () => {}, closed: () => [] },
     setAside: () => [],
     [Symbol.asyncDispose]: async () => {},
   };
@@ -217,8 +218,10 @@ const message =
 
 function runInside(): void {
   execFileSync('ip', ['link', 'set', 'lo', 'up']);
-  // sysfs here shows the interfaces of the namespace that mounted it.
+  // sysfs here shows the interfaces of the namespace that mounted it; it hides the control groups.
+  const isV2 = existsSync('/sys/fs/cgroup/cgroup.controllers');
   execFileSync('mount', ['-t', 'sysfs', 'sysfs', '/sys']);
+  if (isV2) execFileSync('mount', ['-t', 'cgroup2', 'cgroup2', '/sys/fs/cgroup']);
   // Another host, as far as this one can tell: the namespace "outside" behind a pair.
   execFileSync('sh', [
     '-c',
