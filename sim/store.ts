@@ -49,8 +49,14 @@ export class Disk<T> {
     };
     return {
       load: () => new Map(this.#now),
-      put: (key, record, options) => write(key, record, options?.durable),
-      delete: (key, options) => write(key, undefined, options?.durable),
+      put: (key, record, options) => {
+        write(key, record, options?.durable);
+        options?.also?.();
+      },
+      delete: (key, options) => {
+        write(key, undefined, options?.durable);
+        options?.also?.();
+      },
     };
   }
 }

@@ -28,6 +28,7 @@ import { watchStats } from './stats-request.ts';
 import { liveOf } from './status.ts';
 import { top } from './top.ts';
 import { update } from './update.ts';
+import { tellWhy } from './why.ts';
 
 export function openContainers(needs: ContainerNeeds): {
   readonly containers: Containers;
@@ -44,6 +45,7 @@ function containersOf(parts: Parts): Containers {
     resolve: (ref) => resolver.resolve(ref),
     list: (options) => listContainers(parts, options),
     inspect: async (ref, options) => describe(parts, resolver.resolve(ref), options),
+    why: (ref) => tellWhy(parts, ref),
 
     start: async (ref, by) => parts.supervisor.start(resolver.resolve(ref).id, causeOf(by)),
     stop: (ref, options, by) => stop(parts, ref, options, by),

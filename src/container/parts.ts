@@ -7,6 +7,7 @@ import type { Image, Images, Platform, TreeArchive } from '../image/port.ts';
 import type { ReadLog } from '../log/port.ts';
 import type { Network, Networks } from '../network/port.ts';
 import type { DaemonDefaults, HostFacts } from '../runtime/spec/input.ts';
+import type { History } from '../store/port.ts';
 import type { Supervisor } from '../supervisor/port.ts';
 import type { Volumes } from '../volume/port.ts';
 import type { Names } from './names.ts';
@@ -24,6 +25,8 @@ export interface ContainerNeeds {
   readonly treeArchive: TreeArchive;
   readonly events: EventPublisher;
   readonly readLog: ReadLog;
+  /** What happened to each container, as the supervisor told it. */
+  readonly history: Pick<History, 'read' | 'closed'>;
   readonly clock: Clock;
   readonly logger: Logger;
   /** kernel.files fits. */

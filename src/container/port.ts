@@ -14,6 +14,7 @@ import type {
 } from '../core/container-spec.ts';
 import type { Image, ImageConfig, PathStat, Platform } from '../image/port.ts';
 import type { Container } from '../lifecycle/container.ts';
+import type { StoryEntry } from '../lifecycle/story.ts';
 import type { LogEntry, LogReadOptions } from '../log/port.ts';
 import type { EndpointState, Network } from '../network/port.ts';
 import type { StreamSelection } from '../runtime/port.ts';
@@ -43,6 +44,8 @@ export interface Containers {
     readonly filters: Filters;
   }): Promise<readonly ContainerDetails[]>;
   inspect(ref: string, options: { readonly size: boolean }): Promise<ContainerDetails>;
+  /** What happened to it and why, oldest first; of one that is gone, too, for a day after its removal. */
+  why(ref: string): Story;
 
   start(ref: string, by: Request): Promise<'started' | 'already-running'>;
   stop(
@@ -159,6 +162,25 @@ export interface Containers {
 
   /** For image removal and prune: a container of the image, running ones first. */
   usingImage(imageId: string): { readonly containerId: string; readonly running: boolean } | null;
+}
+
+export interface Story {
+  readonly id: string;
+  readonly name: string;
+  /** As Docker shows it: "running", "exited"; "removed" when it is gone. */
+  readonly status: string;
+  /** In words. */
+  readonly policy: string;
+  readonly entries: readonly (StoryEntry & {
+    /** Position in the journal of all containers. */
+    readonly sequence: number;
+    /** RFC 3339 with nanoseconds. */
+    readonly at: string;
+    /** One line, without its time; times in it are UTC. */
+    readonly text: string;
+  })[];
+  /** What will happen by itself, and when if that is known; null: nothing. */
+  readonly next: { readonly text: string; readonly at: string | null } | null;
 }
 
 export type ApiVersion = `1.${number}`;

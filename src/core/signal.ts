@@ -26,3 +26,12 @@ export function parseSignal(text: string): number {
   if (number === undefined) throw new EngineError('PARAMETER_INVALID', `invalid signal: ${text}`);
   return number;
 }
+
+const NAME_BY_NUMBER = new Map<number, string>();
+// The first name of a number wins ("SIGABRT" before "SIGIOT").
+for (const [name, number] of NUMBER_BY_NAME) if (!NAME_BY_NUMBER.has(number)) NAME_BY_NUMBER.set(number, `SIG${name}`);
+
+/** "SIGTERM"; "signal 99" where there is no name. */
+export function signalName(number: number): string {
+  return NAME_BY_NUMBER.get(number) ?? `signal ${number}`;
+}

@@ -21,6 +21,7 @@ import { treeArchive } from '../image/tree-archive.ts';
 import { openKernel } from '../kernel/kernel.ts';
 import { decodeContainer } from '../lifecycle/created.ts';
 import { isLive } from '../lifecycle/state.ts';
+import { openForwarders } from '../log/forwarders.ts';
 import { readLog } from '../log/read-log.ts';
 import { openNetworks } from '../network/open-networks.ts';
 import type { Networks } from '../network/port.ts';
@@ -119,15 +120,28 @@ export async function openEngine({
   });
   const archive = treeArchive(kernel);
   const initPath = await findInit(dirname(nativeProgram('shim')));
+  const logForwarding = opening.use(
+    openForwarders({
+      host: {
+        hostname: hostname(),
+        env: process.env,
+        sendDatagrams: (path, messages) => kernel.sendDatagrams(path, messages),
+      },
+      clock,
+      logger,
+    }),
+  );
   const supervisorOf = (): typeof supervisor => supervisor;
-  const { containers, resources } = openContainers({
+  const { containers, resources, forwardRemainders } = openContainers({
     supervisor: supervisorOf,
     images,
     networks,
     volumes,
     treeArchive: archive,
     events,
+    history: store.history,
     readLog,
+    logForwarding,
     clock,
     logger,
     files: kernel.files,
@@ -157,9 +171,19 @@ export async function openEngine({
     },
   });
   const records = loadedOnce(store.collection('containers', decodeContainer));
-  const supervisor = openSupervisor({ clock, logger, records, runtime, resources, events, stuck: describeStuck });
+  const supervisor = openSupervisor({
+    clock,
+    logger,
+    records,
+    runtime,
+    resources,
+    events,
+    history: store.history,
+    stuck: describeStuck,
+  });
   opening.use(supervisor);
   await recoverEngine({ records, images, networks, volumes, supervisor, logger });
+  forwardRemainders();
   // While containers run, their network stays; else nothing of ours is left on the host.
   opening.defer(() => networks.shutdown({ keep: supervisor.list().some(({ state }) => isLive(state)) }));
   opening.defer(() =>

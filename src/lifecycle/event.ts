@@ -72,7 +72,12 @@ export type Fact =
     }
   | { readonly kind: 'exited'; readonly run: number; readonly pid: number; readonly exit: Exit }
   | { readonly kind: 'lost'; readonly run: number; readonly pid: number }
-  | { readonly kind: 'oom'; readonly run: number }
+  | {
+      readonly kind: 'oom';
+      readonly run: number;
+      /** As the cgroup said just then; absent: it could not be asked any more. */
+      readonly memory?: { readonly limitBytes: number | null; readonly usedBytes: number };
+    }
   | { readonly kind: 'paused'; readonly run: number }
   | { readonly kind: 'pause-failed'; readonly run: number; readonly message: string }
   | { readonly kind: 'resumed'; readonly run: number }

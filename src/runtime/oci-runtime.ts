@@ -34,6 +34,7 @@ import type {
   Started,
   StreamSelection,
 } from './port.ts';
+import { readOomMemory, type OomMemory } from './oom-memory.ts';
 import { SeccompCache } from './seccomp-cache.ts';
 import { ShimLink, type RunIdentity } from './shim-link.ts';
 import type { OciResources } from './spec/resources.ts';
@@ -313,7 +314,9 @@ class OciRuntime implements Runtime {
 
   #link(identity: RunIdentity, shim: Pick<ShimSpawned, 'pid' | 'connection'>, hadOom: boolean): ShimLink {
     const report = (event: RuntimeEvent): void => this.onEvent(event);
-    const link = new ShimLink(identity, shim.pid, shim.connection, { report, hadOom, logger: this.#options.logger });
+    const { logger, kernel } = this.#options;
+    const memory = (): OomMemory | null => readOomMemory(kernel.cgroups, identity.cgroupPath);
+    const link = new ShimLink(identity, shim.pid, shim.connection, { report, hadOom, logger, memory });
     this.#links.set(identity.id, link);
     return link;
   }

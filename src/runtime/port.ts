@@ -90,7 +90,13 @@ export interface ProcessExit {
 }
 
 export type RuntimeEvent =
-  | { readonly kind: 'oom'; readonly id: string; readonly run: number }
+  | {
+      readonly kind: 'oom';
+      readonly id: string;
+      readonly run: number;
+      /** The limit (null: none) and the most that was used; absent when the cgroup is gone already. */
+      readonly memory?: { readonly limitBytes: number | null; readonly usedBytes: number };
+    }
   /** All output was written and handed on before this. Reported exactly once a run by a runtime that works. */
   | {
       readonly kind: 'exited';

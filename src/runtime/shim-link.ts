@@ -6,6 +6,7 @@ import { messageOf } from '../core/engine-error.ts';
 import type { Logger } from '../core/log.ts';
 import { connectShim, readShimExit, readShimProcess, type ShimConnection } from '../shim/client.ts';
 import type { ShimEvent } from '../shim/protocol.ts';
+import type { OomMemory } from './oom-memory.ts';
 import type { RuntimeEvent } from './port.ts';
 
 /** How often a shim that closed its connection, but lives, is called again. */
@@ -35,12 +36,19 @@ export class ShimLink {
   readonly #setGone: () => void;
   readonly #report: (event: RuntimeEvent) => void;
   readonly #logger: Logger;
+  readonly #memory: () => { readonly memory?: OomMemory };
 
   constructor(
     identity: RunIdentity,
     pid: number,
     connection: ShimConnection,
-    options: { readonly report: (event: RuntimeEvent) => void; readonly logger: Logger; readonly hadOom: boolean },
+    options: {
+      readonly report: (event: RuntimeEvent) => void;
+      readonly logger: Logger;
+      readonly hadOom: boolean;
+      /** Asked when the kernel killed something for its memory. */
+      readonly memory?: () => OomMemory | null;
+    },
   ) {
     const { promise, resolve } = Promise.withResolvers<void>();
     this.identity = identity;
@@ -51,6 +59,10 @@ export class ShimLink {
     this.#report = options.report;
     this.#logger = options.logger;
     this.#hadOom = options.hadOom;
+    this.#memory = () => {
+      const memory = options.memory?.() ?? null;
+      return memory === null ? {} : { memory };
+    };
     connection.onClose = () => void this.#onClose();
   }
 
@@ -71,7 +83,7 @@ export class ShimLink {
         break;
       case 'oom':
         this.#hadOom = true;
-        if (!this.#isOver) this.#report({ kind: 'oom', id, run });
+        if (!this.#isOver) this.#report({ kind: 'oom', id, run, ...this.#memory() });
         break;
       case 'exec-exited':
         this.#execExited(event.execId, event.exitCode);

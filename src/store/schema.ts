@@ -13,6 +13,11 @@ const STEPS: readonly string[] = [
    CREATE TABLE event (
      sequence INTEGER PRIMARY KEY, time_ns INTEGER NOT NULL, json TEXT NOT NULL);
    CREATE INDEX event_time ON event (time_ns);`,
+  `CREATE TABLE history (
+     sequence INTEGER PRIMARY KEY AUTOINCREMENT, -- never used twice, also when the last row was deleted
+     key TEXT NOT NULL, time_ns INTEGER NOT NULL, json TEXT NOT NULL);
+   CREATE INDEX history_key ON history (key, sequence);
+   CREATE TABLE history_closed (key TEXT PRIMARY KEY, label TEXT NOT NULL, time_ns INTEGER NOT NULL);`,
 ];
 
 /** @throws {EngineError} STORE_FAILED when the file was written by a newer Longshore. */

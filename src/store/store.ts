@@ -10,8 +10,9 @@ import { DatabaseSync } from 'node:sqlite';
 import { formatTime, type Clock } from '../core/clock.ts';
 import { EngineError, messageOf } from '../core/engine-error.ts';
 import type { Logger } from '../core/log.ts';
+import { SqliteHistory, type HistoryLimits } from './history.ts';
 import { SqliteJournal } from './journal.ts';
-import type { Collection, SetAside, Store } from './port.ts';
+import type { Collection, SetAside, Store, WriteOptions } from './port.ts';
 import { migrate } from './schema.ts';
 
 export interface StoreOptions {
@@ -21,6 +22,7 @@ export interface StoreOptions {
   readonly logger: Logger;
   /** Events kept; older ones go. */
   readonly journalRowsMax?: number;
+  readonly historyLimits?: HistoryLimits;
 }
 
 /** A file that is no database is set aside as PATH.corrupt-TIME and a new one begun. */
@@ -44,11 +46,12 @@ export function openStore(options: StoreOptions): Store {
 
 class SqliteStore implements Store {
   readonly journal: SqliteJournal;
+  readonly history: SqliteHistory;
   readonly #database: DatabaseSync;
   readonly #clock: Clock;
   readonly #logger: Logger;
 
-  constructor({ path, clock, logger, journalRowsMax }: StoreOptions) {
+  constructor({ path, clock, logger, journalRowsMax, historyLimits }: StoreOptions) {
     this.#clock = clock;
     this.#logger = logger;
     this.#database = new DatabaseSync(path);
@@ -58,6 +61,7 @@ class SqliteStore implements Store {
       );
       migrate(this.#database);
       this.journal = new SqliteJournal(this.#database, journalRowsMax);
+      this.history = new SqliteHistory(this.#database, { clock, logger }, historyLimits);
     } catch (error) {
       this.#database.close();
       throw error;
@@ -131,15 +135,16 @@ class SqliteCollection<T> implements Collection<T> {
     return records;
   }
 
-  put(key: string, record: T, options: { readonly durable?: boolean } = {}): void {
-    this.#write(options.durable === true, () => this.#put.run(this.#name, key, JSON.stringify(record)));
+  put(key: string, record: T, options: WriteOptions = {}): void {
+    this.#write(options, () => this.#put.run(this.#name, key, JSON.stringify(record)));
   }
 
-  delete(key: string, options: { readonly durable?: boolean } = {}): void {
-    this.#write(options.durable === true, () => this.#delete.run(this.#name, key));
+  delete(key: string, options: WriteOptions = {}): void {
+    this.#write(options, () => this.#delete.run(this.#name, key));
   }
 
-  #write(durable: boolean, write: () => void): void {
+  #write({ durable = false, also }: WriteOptions, alone: () => void): void {
+    const write = also === undefined ? alone : (): void => this.#together(alone, also);
     try {
       if (!durable) return write();
       this.#database.exec('PRAGMA synchronous=FULL');
@@ -150,6 +155,18 @@ class SqliteCollection<T> implements Collection<T> {
       }
     } catch (error) {
       throw storeFailed(this.#name, error);
+    }
+  }
+
+  #together(write: () => void, also: () => void): void {
+    this.#database.exec('BEGIN');
+    try {
+      write();
+      also();
+      this.#database.exec('COMMIT');
+    } catch (error) {
+      if (this.#database.isTransaction) this.#database.exec('ROLLBACK');
+      throw error;
     }
   }
 }

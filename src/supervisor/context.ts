@@ -5,7 +5,7 @@ import type { EventPublisher } from '../event/port.ts';
 import type { Container } from '../lifecycle/container.ts';
 import type { Event, Step } from '../lifecycle/event.ts';
 import type { Runtime } from '../runtime/port.ts';
-import type { Collection } from '../store/port.ts';
+import type { Collection, History } from '../store/port.ts';
 import type { Resources } from './port.ts';
 
 export interface SupervisorOptions {
@@ -16,6 +16,8 @@ export interface SupervisorOptions {
   readonly runtime: Runtime;
   readonly resources: Resources;
   readonly events: EventPublisher;
+  /** Where each transition is told with its cause; without it nobody is told. */
+  readonly history?: Pick<History, 'append' | 'close'>;
   /**
    * Words on a process that does not go away: "process 7 is in state D (disk sleep), waiting in nfs_wait". Never
    * throws; without it only the pid is named.

@@ -10,6 +10,7 @@ import { unreachable } from '../core/unreachable.ts';
 import type { Container } from '../lifecycle/container.ts';
 import type { Answer, Effect, Event, Request, Ticket, TimerName, Until } from '../lifecycle/event.ts';
 import { countsAsRunning, lastExit } from '../lifecycle/state.ts';
+import { storyOf, type StoryEntry } from '../lifecycle/story.ts';
 import * as words from '../lifecycle/words.ts';
 import { Attachments } from './attachments.ts';
 import { publishOf, type Context } from './context.ts';
@@ -122,9 +123,13 @@ export class Keeper {
   #handle(event: Event): void {
     const { transition, clock } = this.#host.context;
     const before = this.container;
-    const { container, effects, volatile } = transition(before, event, clock.wallNs());
+    const nowNs = clock.wallNs();
+    const step = transition(before, event, nowNs);
+    const { container, effects, volatile } = step;
+    const tell = (): void => this.#tell(storyOf(before, event, step, nowNs), nowNs);
+    if (container === before || volatile === true) tell();
     if (container !== before) {
-      const error = volatile === true ? null : this.#save(before, container);
+      const error = volatile === true ? null : this.#save(before, container, tell);
       if (error !== null && 'request' in event) return this.#requests.refuse(event.request, error);
       this.container = container; // A fact stays one, saved or not.
     }
@@ -133,12 +138,12 @@ export class Keeper {
   }
 
   /** Synced to disk where a power cut must not undo what was promised: a stop, a removal, a change of the record. */
-  #save(before: Container, container: Container): Error | null {
+  #save(before: Container, container: Container, also: () => void): Error | null {
     const { records, logger } = this.#host.context;
     const down = container.intent.wanted !== before.intent.wanted && container.intent.wanted !== 'run';
     const durable = down || container.name !== before.name || container.spec !== before.spec;
     try {
-      records.put(container.id, container, { durable });
+      records.put(container.id, container, { durable, also });
       if (!durable) this.#host.savedSoftly(this);
       return null;
     } catch (error) {
@@ -146,6 +151,11 @@ export class Keeper {
       this.#host.savedSoftly(this); // Tried again soon.
       return error instanceof Error ? error : new Error(messageOf(error));
     }
+  }
+
+  #tell(story: readonly StoryEntry[], nowNs: bigint): void {
+    const { history } = this.#host.context;
+    for (const entry of story) history.append(this.container.id, entry, nowNs);
   }
 
   // One case for each effect; long because there are many.
@@ -221,7 +231,8 @@ export class Keeper {
     const { container } = this;
     this.#forgotten = true;
     try {
-      context.records.delete(container.id, { durable: true });
+      const also = (): void => context.history.close(container.id, container.name, context.clock.wallNs());
+      context.records.delete(container.id, { durable: true, also });
     } catch (error) {
       // Its files are gone; at the next start of the daemon the removal is done again.
       context.logger.error(

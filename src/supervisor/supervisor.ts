@@ -8,6 +8,7 @@ import { EngineError, messageOf } from '../core/engine-error.ts';
 import type { Cause, Container } from '../lifecycle/container.ts';
 import type { Answer, Finding, Request, Ticket } from '../lifecycle/event.ts';
 import { SIGKILL, countsAsRunning, isLive, isWaiting, lastExit } from '../lifecycle/state.ts';
+import { storyOfCreation } from '../lifecycle/story.ts';
 import { transition } from '../lifecycle/transition.ts';
 import * as words from '../lifecycle/words.ts';
 import type { RuntimeEvent, StreamSelection } from '../runtime/port.ts';
@@ -32,6 +33,7 @@ export function openSupervisor(options: SupervisorOptions): Supervisor {
   return new ContainerSupervisor({
     stuck: async (pid) => `process ${pid} does not go away`,
     transition,
+    history: { append: () => {}, close: () => {} },
     ...options,
   });
 }
@@ -71,7 +73,9 @@ class ContainerSupervisor implements Supervisor {
   async add(container: Container): Promise<void> {
     this.#refuseClosed();
     if (this.#keepers.has(container.id)) throw new Error(`container ${container.id} is there already`);
-    this.#context.records.put(container.id, container, { durable: true });
+    const { records, history, clock } = this.#context;
+    const also = (): void => history.append(container.id, storyOfCreation(container), clock.wallNs());
+    records.put(container.id, container, { durable: true, also });
     this.#keepers.set(container.id, new Keeper(this.#host, container));
   }
 

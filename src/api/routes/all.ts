@@ -12,11 +12,13 @@ import { pluginRoutes } from './plugins.ts';
 import { swarmRoutes } from './swarm.ts';
 import { systemRoutes } from './system.ts';
 import { volumeRoutes } from './volumes.ts';
+import { whyRoutes } from './why.ts';
 
 export const ROUTES: readonly AnyRoute[] = [
   ...systemRoutes,
   ...containerRoutes,
   ...containerStreamRoutes,
+  ...whyRoutes,
   ...archiveRoutes,
   ...execRoutes,
   ...imageRoutes,
