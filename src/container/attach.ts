@@ -6,7 +6,7 @@ import { pausedBeforeAttach } from '../lifecycle/words.ts';
 import type { LogEntry } from '../log/port.ts';
 import { parseDetachKeys } from './detach-keys.ts';
 import { publishEvent } from './events.ts';
-import { logFileFor } from './logs.ts';
+import { readableLogOf } from './logs.ts';
 import type { Parts } from './parts.ts';
 import type { Containers } from './port.ts';
 import { refused } from './refused.ts';
@@ -30,10 +30,7 @@ export async function attach(
   const { process } = container.spec;
   let past: AsyncIterable<LogEntry[]> | null = null;
   if (options.logs) {
-    const file = logFileFor(parts, container);
-    if (file === null) {
-      throw new EngineError('LOG_UNREADABLE', 'configured logging driver does not support reading');
-    }
+    const file = readableLogOf(parts, container);
     const { stdout, stderr } = options.streams;
     const read = { stdout, stderr, sinceNs: null, untilNs: null, tail: null, follow: false };
     past = parts.readLog(file, read, { signal, ended: AbortSignal.abort() });

@@ -1,8 +1,8 @@
 /** Where a container's output is kept, and with what in each line. Source: moby daemon/logs.go mergeAndVerifyLogConfig (v28). */
 import type { LogSpec } from '../core/container-spec.ts';
 import type { Container } from '../lifecycle/container.ts';
-import { logAttributes, mergeLogSpec, parseLogOptions } from '../log/log-options.ts';
-import type { LogFileOptions } from '../log/port.ts';
+import { forwardedLog, logAttributes, mergeLogSpec, parseLogOptions, type LogSubject } from '../log/log-options.ts';
+import type { ForwardedLog, LogFileOptions } from '../log/port.ts';
 import { effectiveArgs } from '../runtime/spec/process.ts';
 import type { Parts } from './parts.ts';
 
@@ -15,18 +15,35 @@ export function checkLog(parts: Parts, asked: LogSpec): LogSpec {
 
 /** null: output is kept nowhere. */
 export function logFileOf(container: Container, path: string): LogFileOptions | null {
-  const { process, host } = container.spec;
+  const { host } = container.spec;
   // The defaults were put in at creation: the daemon's present ones do not matter any more.
-  const { file, selection } = parseLogOptions(host.log, host.log);
+  const { file, service, selection } = parseLogOptions(host.log, host.log);
   if (file === null) return null;
-  const attributes = logAttributes(selection, {
-    containerId: container.id,
-    containerName: container.name,
-    imageId: container.imageId,
+  // What a service gets is put together from the container, not from its lines.
+  return { path, ...file, attributes: service === null ? logAttributes(selection, subjectOf(container)) : {} };
+}
+
+/** Whether `docker logs` may read it. */
+export function isLogReadable(container: Container): boolean {
+  const { log } = container.spec.host;
+  return parseLogOptions(log, log).isReadable;
+}
+
+/** null: its output goes to no service. */
+export function forwardedLogOf(container: Container, path: string): ForwardedLog | null {
+  return forwardedLog(container.spec.host.log, subjectOf(container), path);
+}
+
+function subjectOf({ id, name, imageId, createdAt, spec }: Container): LogSubject {
+  const { process } = spec;
+  return {
+    containerId: id,
+    containerName: name,
+    imageId,
     imageName: process.image,
+    createdAt,
     labels: process.labels,
     env: process.env ?? [],
     command: effectiveArgs(process),
-  });
-  return { path, ...file, attributes };
+  };
 }

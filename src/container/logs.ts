@@ -5,7 +5,7 @@ import { EngineError } from '../core/engine-error.ts';
 import type { Container } from '../lifecycle/container.ts';
 import type { LogEntry, LogFileOptions, LogReadOptions } from '../log/port.ts';
 import { containerDirectory } from './details.ts';
-import { logFileOf } from './log-file.ts';
+import { forwardedLogOf, isLogReadable, logFileOf } from './log-file.ts';
 import type { Parts } from './parts.ts';
 import { liveOf } from './status.ts';
 
@@ -19,17 +19,40 @@ export function readLogs(
     const message = 'can not get logs from container which is dead or marked for removal';
     throw new EngineError('CONTAINER_DEAD', message);
   }
-  const file = logFileFor(parts, container);
-  if (file === null) {
-    throw new EngineError('LOG_UNREADABLE', 'configured logging driver does not support reading');
-  }
+  const file = readableLogOf(parts, container);
   // Only what is still being written can be followed; else "ended" is now.
   const ended =
     options.follow && liveOf(container) !== null ? parts.supervisor.runEnded(container.id) : AbortSignal.abort();
   return { tty: container.spec.process.tty, entries: parts.readLog(file, options, { signal, ended }) };
 }
 
+/** @throws {EngineError} LOG_UNREADABLE */
+export function readableLogOf(parts: Parts, container: Container): LogFileOptions {
+  const file = isLogReadable(container) ? logFileFor(parts, container) : null;
+  if (file !== null) return file;
+  throw new EngineError('LOG_UNREADABLE', 'configured logging driver does not support reading');
+}
+
+/** null: output is kept nowhere. */
 export function logFileFor(parts: Parts, container: Container): LogFileOptions | null {
-  const path = posix.join(containerDirectory(parts.settings.dataRoot, container.id), `${container.id}-json.log`);
-  return logFileOf(container, path);
+  return logFileOf(container, logPath(parts, container));
+}
+
+/** To the service of the container's log driver, if it has one, from now on. */
+export function forwardLog(parts: Parts, container: Container): void {
+  const log = forwardedLogOf(container, logPath(parts, container));
+  if (log !== null) parts.logForwarding.begin(container.id, log);
+}
+
+/** Boot: of containers that do not run, what was not sent before. */
+export function forwardRemainders(parts: Parts): void {
+  for (const container of parts.supervisor.list()) {
+    if (liveOf(container) !== null || container.state.at === 'created') continue;
+    forwardLog(parts, container);
+    parts.logForwarding.end(container.id);
+  }
+}
+
+function logPath(parts: Parts, { id }: Container): string {
+  return posix.join(containerDirectory(parts.settings.dataRoot, id), `${id}-json.log`);
 }

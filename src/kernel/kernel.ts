@@ -47,6 +47,10 @@ class WorkerKernel implements Kernel {
     };
   }
 
+  sendDatagrams(path: string, messages: readonly Uint8Array[]): Promise<number> {
+    return this.#worker.call('sendDatagrams', path, messages);
+  }
+
   async [Symbol.asyncDispose](): Promise<void> {
     await this.#worker[Symbol.asyncDispose]();
   }

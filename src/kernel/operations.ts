@@ -1,5 +1,6 @@
 /** Everything that the worker can be asked for, by name. The client's types derive from this table. */
 import { closeNftables, runScript, runScriptIn } from './nftables.ts';
+import { sendDatagrams } from './datagram.ts';
 import { applyBatch, makeNode, openInRoot, setTimes } from './file-operation.ts';
 import {
   addresses,
@@ -40,6 +41,7 @@ export const operations = {
   addresses,
   routes,
   bindSocket,
+  sendDatagrams,
   setSysctlIn,
   runScript,
   runScriptIn,

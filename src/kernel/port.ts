@@ -12,6 +12,8 @@ export interface Kernel extends AsyncDisposable {
   readonly cgroups: Cgroups;
   readonly files: Files;
   readonly seccomp: Seccomp;
+  /** To an AF_UNIX datagram socket; how many of the messages, from the first on, it took before its queue was full. */
+  sendDatagrams(path: string, messages: readonly Uint8Array[]): Promise<number>;
 }
 
 export interface Mounts {

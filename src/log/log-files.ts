@@ -1,4 +1,5 @@
 /** The files of one log, opened together: the current one and the rotated ones, oldest first, each once. */
+import { createHash } from 'node:crypto';
 import { open, stat, type FileHandle } from 'node:fs/promises';
 import { Readable } from 'node:stream';
 import { createGunzip } from 'node:zlib';
@@ -13,8 +14,8 @@ const NEWLINE = 0x0a;
 const OPEN_ATTEMPTS = 20;
 /** One file may be on its way to its next name; two in a row are the end. */
 const MISSES_MAX = 3;
-/** Enough of the first line to tell two files apart: it has a time in nanoseconds. */
-const SIGNATURE_BYTES = 512;
+/** Of the first line; the longest that the shim writes is about 100 kB. */
+const SIGNATURE_BYTES_MAX = 256 * 1024;
 
 export interface LogFile {
   readonly handle: FileHandle;
@@ -200,12 +201,31 @@ function countNewlines(chunk: Buffer): number {
   return count;
 }
 
-/** The beginning of the content: the same for a file and its compressed copy, and for no other file of the log. */
+/**
+ * Of the first line, which has a time in nanoseconds: the same for a file and its compressed copy, and for no other file
+ * of the log. "": there is no whole line yet.
+ */
 export async function signatureOf(file: LogFile): Promise<string> {
-  let text = '';
-  for await (const chunk of readChunks(file, 0, SIGNATURE_BYTES)) {
-    text += chunk.toString('latin1', 0, SIGNATURE_BYTES - text.length);
-    if (text.length >= SIGNATURE_BYTES) break;
+  const hash = createHash('sha256');
+  let bytes = 0;
+  for await (const chunk of readChunks(file, 0, SIGNATURE_BYTES_MAX)) {
+    const end = chunk.indexOf(NEWLINE);
+    hash.update(end < 0 ? chunk : chunk.subarray(0, end));
+    bytes += chunk.length;
+    if (end >= 0 || bytes >= SIGNATURE_BYTES_MAX) return hash.digest('hex').slice(0, 32);
   }
-  return text.slice(0, text.indexOf('\n') + 1 || undefined);
+  return '';
+}
+
+/** Index of the file that `former` is now, perhaps compressed in between; -1: it was deleted by later rotations. */
+export async function findSame(files: readonly LogFile[], former: LogFile): Promise<number> {
+  const same = files.findIndex((file) => file.inode === former.inode);
+  if (same >= 0 || !files.some((file) => file.isCompressed)) return same;
+  const signature = await signatureOf(former);
+  for (let i = files.length - 1; i >= 0; i--) {
+    const file = files[i] as LogFile;
+    // oxlint-disable-next-line no-await-in-loop
+    if (file.isCompressed && (await signatureOf(file)) === signature) return i;
+  }
+  return -1;
 }

@@ -94,6 +94,7 @@ test('logAttributes: labels, variables and tag, as Docker picks them', () => {
     containerName: 'web',
     imageId: 'sha256:abcdef0123456789',
     imageName: 'busybox',
+    createdAt: '2026-11-22T00:00:00Z',
     labels: { a: '1', b: '2', 'com.x': '3' },
     env: ['X=y=z', 'PATH=/bin', 'NOPE', 'Q=1'],
     command: ['sh'],

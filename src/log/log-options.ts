@@ -4,15 +4,21 @@
  */
 import type { LogSpec } from '../core/container-spec.ts';
 import { EngineError } from '../core/engine-error.ts';
-import type { LogFileOptions } from './port.ts';
+import type { LogDriver, MessageSource } from './drivers/driver.ts';
+import { SERVICE_DRIVERS } from './drivers/drivers.ts';
+import type { ForwardedLog, LogFileOptions } from './port.ts';
 
 /** Unlike Docker's json-file, output is bounded when nothing is asked. */
 export const DEFAULT_MAX_SIZE_BYTES = 20_000_000;
 export const DEFAULT_MAX_FILES = 5;
 
 export interface LogConfig {
-  readonly driver: 'json-file' | 'local' | 'none';
-  /** null: output is kept nowhere, and `docker logs` is refused. */
+  readonly driver: string;
+  /** The service that output is forwarded to from the file; null: none. */
+  readonly service: LogDriver | null;
+  /** False: `docker logs` is refused, though there may be a file as a buffer. */
+  readonly isReadable: boolean;
+  /** null: output is kept nowhere. */
   readonly file: Pick<LogFileOptions, 'maxSizeBytes' | 'maxFiles'> | null;
   /** What is to be written into each line. */
   readonly selection: AttributeSelection;
@@ -28,7 +34,9 @@ export interface AttributeSelection {
   readonly tag: string;
 }
 
-const DRIVERS = ['json-file', 'local', 'none'] as const;
+const FILE_DRIVERS = ['json-file', 'local', 'none'];
+/** As `docker info` lists them. */
+export const LOG_DRIVERS: readonly string[] = ['json-file', 'local', ...SERVICE_DRIVERS.keys()].toSorted();
 const JSON_FILE_OPTIONS = new Set([
   'max-file',
   'max-size',
@@ -41,7 +49,14 @@ const JSON_FILE_OPTIONS = new Set([
 ]);
 const LOCAL_OPTIONS = new Set(['max-file', 'max-size', 'compress']);
 /** Of every driver. */
-const COMMON_OPTIONS = new Set(['mode', 'max-buffer-size']);
+const COMMON_OPTIONS = new Set([
+  'mode',
+  'max-buffer-size',
+  'cache-disabled',
+  'cache-max-size',
+  'cache-max-file',
+  'cache-compress',
+]);
 
 const NOTHING: AttributeSelection = { labels: [], labelsRegex: null, env: [], envRegex: null, tag: '' };
 
@@ -51,21 +66,71 @@ const NOTHING: AttributeSelection = { labels: [], labelsRegex: null, env: [], en
  */
 export function parseLogOptions(asked: LogSpec, defaults: LogSpec): LogConfig {
   const { driver, options } = mergeLogSpec(asked, defaults);
-  if (driver === 'none') return { driver, file: null, selection: NOTHING };
+  if (driver === 'none') return { driver, service: null, isReadable: false, file: null, selection: NOTHING };
   checkMode(options);
+  const service = SERVICE_DRIVERS.get(driver);
+  if (service !== undefined) return serviceConfig(service, options);
   checkNames(driver, options);
-  return { driver, file: fileOptions(options), selection: selectionOf(options) };
+  return { driver, service: null, isReadable: true, file: fileOptions(options), selection: selectionOf(options) };
+}
+
+/** The local file is the service's buffer; the options that bound it are those of Docker's dual logging. */
+function serviceConfig(service: LogDriver, options: Readonly<Record<string, string>>): LogConfig {
+  for (const name of Object.keys(options)) {
+    if (!COMMON_OPTIONS.has(name) && !service.options.includes(name)) refuse(service.unknown(name));
+  }
+  const disabled = options['cache-disabled'] ?? '';
+  if (disabled !== '' && parseBool(disabled) === null) refuse(`invalid value for option cache-disabled: ${disabled}`);
+  const { 'cache-max-size': size, 'cache-max-file': files, 'cache-compress': compress = '' } = options;
+  if (compress !== '' && parseBool(compress) === null) {
+    refuse(`strconv.ParseBool: parsing ${JSON.stringify(compress)}: invalid syntax`);
+  }
+  if (parseBool(compress) === true) {
+    throw new EngineError(
+      'OPTION_UNSUPPORTED',
+      "log opt 'cache-compress' is not supported: what is still to be sent is kept as it is",
+    );
+  }
+  // Unlike max-size, this bounds each of the usual number of files.
+  const bounds = fileOptions({ ...(size && { 'max-size': size }), 'max-file': files || String(DEFAULT_MAX_FILES) });
+  const selection = selectionOf(options);
+  service.check(options);
+  return { driver: service.name, service, isReadable: parseBool(disabled) !== true, file: bounds, selection };
+}
+
+/** null: the driver has no service. `log`: with the defaults put in; `path`: of the local file. */
+export function forwardedLog(log: LogSpec, subject: LogSubject, path: string): ForwardedLog | null {
+  const config = parseLogOptions(log, log);
+  if (config.service === null || config.file === null) return null;
+  const file = { path, ...config.file, attributes: {} };
+  return { file, driver: config.service, source: messageSource(config, log.options, subject) };
+}
+
+/** What the messages to the service of `config` are made of. */
+function messageSource(
+  config: LogConfig,
+  options: Readonly<Record<string, string>>,
+  subject: LogSubject,
+): MessageSource {
+  const { selection } = config;
+  // Only of splunk may the tag be empty on purpose. Source: moby loggerutils.ParseLogTag.
+  const template = options['tag'] === '' && config.driver === 'splunk' ? '' : selection.tag || '{{.ID}}';
+  return {
+    options,
+    subject,
+    tag: expandTag(template, subject),
+    attributes: logAttributes({ ...selection, tag: '' }, subject),
+  };
 }
 
 /** What inspect shows: the driver that is meant, and the options as asked. */
-export function mergeLogSpec(asked: LogSpec, defaults: LogSpec): LogSpec & { readonly driver: LogConfig['driver'] } {
+export function mergeLogSpec(asked: LogSpec, defaults: LogSpec): LogSpec {
   const named = asked.driver === '' ? defaults.driver || 'json-file' : asked.driver;
-  const driver = DRIVERS.find((known) => known === named);
-  if (driver === undefined) {
+  if (!FILE_DRIVERS.includes(named) && !SERVICE_DRIVERS.has(named)) {
     throw new EngineError('LOG_DRIVER_UNKNOWN', `logger: no log driver named '${named}' is registered`);
   }
   const isDefault = named === (defaults.driver || 'json-file');
-  return { driver, options: isDefault ? { ...defaults.options, ...asked.options } : asked.options };
+  return { driver: named, options: isDefault ? { ...defaults.options, ...asked.options } : asked.options };
 }
 
 /**
@@ -80,7 +145,7 @@ function checkMode(options: Readonly<Record<string, string>>): void {
   if (parseSize(size, 1024) === null) refuse(`error parsing option max-buffer-size: invalid size: '${size}'`);
 }
 
-function checkNames(driver: 'json-file' | 'local', options: Readonly<Record<string, string>>): void {
+function checkNames(driver: string, options: Readonly<Record<string, string>>): void {
   const known = driver === 'local' ? LOCAL_OPTIONS : JSON_FILE_OPTIONS;
   for (const name of Object.keys(options)) {
     if (COMMON_OPTIONS.has(name) || known.has(name)) continue;
@@ -156,6 +221,8 @@ export interface LogSubject {
   readonly containerName: string;
   readonly imageId: string;
   readonly imageName: string;
+  /** RFC 3339 */
+  readonly createdAt: string;
   readonly labels: Readonly<Record<string, string>>;
   readonly env: readonly string[];
   /** entrypoint and cmd */

@@ -1,4 +1,5 @@
 /** Container output on disk: who writes it (the shim) and who reads it (log/) agree here. */
+import type { LogDriver, MessageSource } from './drivers/driver.ts';
 
 /** Docker's json-file format. Rotated files are path.1, path.2 … (newest first), with .gz when compressed. */
 export interface LogFileOptions {
@@ -41,3 +42,37 @@ export type ReadLog = (
   options: LogReadOptions,
   signals: { readonly signal: AbortSignal; readonly ended: AbortSignal },
 ) => AsyncIterable<LogEntry[]>;
+
+/** Of the forwarding of one container's log to a service. */
+export interface ForwardingStatus {
+  readonly driver: string;
+  /** Since the daemon started. */
+  readonly sentLines: number;
+  /** Refused by the service for good, and not sent again. */
+  readonly refusedLines: number;
+  /** Of the log, that rotation took before it was sent: at least this much, over all time. */
+  readonly droppedBytes: number;
+  /** How often it did. */
+  readonly gaps: number;
+  /** "": the service took the last batch. */
+  readonly lastError: string;
+}
+
+/** Sends logs to services. Containers whose driver has no service are not its concern; nothing here ever waits for one. */
+export interface LogForwarding {
+  /** Before the first output of a run, and for what an earlier run left. Idempotent. */
+  begin(containerId: string, log: ForwardedLog): void;
+  /** No more output comes until the next begin(). */
+  end(containerId: string): void;
+  /** Before the log's files are removed; resolves when they may be. */
+  remove(containerId: string): Promise<void>;
+  /** null: nothing of it is forwarded. */
+  status(containerId: string): ForwardingStatus | null;
+}
+
+/** Made by forwardedLog() of log-options.ts. */
+export interface ForwardedLog {
+  readonly file: LogFileOptions;
+  readonly driver: LogDriver;
+  readonly source: MessageSource;
+}

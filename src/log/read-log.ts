@@ -3,13 +3,12 @@
  * inotify on the log's directory; never polls. A rotation while following neither loses nor doubles a line: the old file
  * is read to its end by its descriptor, and then its successors in order.
  */
-import { watch } from 'node:fs';
 import { basename, dirname } from 'node:path';
 
 import { JsonLineParser } from './json-line.ts';
-import { closeAll, findTail, inodeOf, openLogFiles, readChunks, signatureOf, type LogFile } from './log-files.ts';
-import { isMissing } from './missing.ts';
+import { closeAll, findSame, findTail, inodeOf, openLogFiles, readChunks, type LogFile } from './log-files.ts';
 import type { LogEntry, LogFileOptions, LogReadOptions, ReadLog } from './port.ts';
+import { watchDirectory } from './watch-directory.ts';
 
 /** A line that has no end within this was not written by us; it is dropped. */
 const LINE_BYTES_MAX = 1024 * 1024;
@@ -196,19 +195,6 @@ class LogReading {
   }
 }
 
-/** Index of the file that `former` is now, perhaps compressed in between; -1: it was deleted by later rotations. */
-async function findSame(files: readonly LogFile[], former: LogFile): Promise<number> {
-  const same = files.findIndex((file) => file.inode === former.inode);
-  if (same >= 0 || !files.some((file) => file.isCompressed)) return same;
-  const signature = await signatureOf(former);
-  for (let i = files.length - 1; i >= 0; i--) {
-    const file = files[i] as LogFile;
-    // oxlint-disable-next-line no-await-in-loop
-    if (file.isCompressed && (await signatureOf(file)) === signature) return i;
-  }
-  return -1;
-}
-
 /** Wakes when something happens to the log's files, or when one of the signals is aborted. */
 class DirectoryChanges implements Disposable {
   #changed = false;
@@ -250,17 +236,5 @@ class DirectoryChanges implements Disposable {
   [Symbol.dispose](): void {
     this.#stop();
     this.touch();
-  }
-}
-
-/** null: the directory is gone already; only a signal wakes then. */
-function watchDirectory(path: string, listener: (name: string | null) => void): ReturnType<typeof watch> | null {
-  try {
-    const watcher = watch(path, { persistent: false }, (_event, name) => listener(name));
-    watcher.on('error', () => listener(null));
-    return watcher;
-  } catch (error) {
-    if (isMissing(error)) return null;
-    throw error;
   }
 }

@@ -1,0 +1,83 @@
+/** What a driver for a log service is: options that are checked when a container is made, and a way to send batches. */
+import { EngineError } from '../../core/engine-error.ts';
+import type { LogSubject } from '../log-options.ts';
+import type { LogEntry } from '../port.ts';
+
+export type Options = Readonly<Record<string, string>>;
+
+export interface LogDriver {
+  readonly name: string;
+  /** Its own options, without `mode`, `max-buffer-size` and `cache-…`. */
+  readonly options: readonly string[];
+  /** Docker's words for an option that it does not know. */
+  unknown(option: string): string;
+  /** @throws {EngineError} LOG_OPTION_INVALID, OPTION_UNSUPPORTED */
+  check(options: Options): void;
+  /** Never connects: that comes with the first batch. */
+  open(message: MessageSource, host: DriverHost): Destination;
+}
+
+/** What the messages of one container are made of. */
+export interface MessageSource {
+  readonly options: Options;
+  readonly subject: LogSubject;
+  /** The expanded tag, or the container's short ID; "" where the user asked for none. */
+  readonly tag: string;
+  /** Labels and variables that were selected. */
+  readonly attributes: Readonly<Record<string, string>>;
+}
+
+/** What drivers need of the host; daemon/ fills it in. */
+export interface DriverHost {
+  readonly hostname: string;
+  /** The daemon's environment: credentials of clouds. */
+  readonly env: Readonly<Record<string, string | undefined>>;
+  /** Sends on an AF_UNIX datagram socket, which Node cannot; how many were taken. */
+  readonly sendDatagrams: (path: string, messages: readonly Uint8Array[]) => Promise<number>;
+}
+
+export interface Destination extends Disposable {
+  /**
+   * What a resolved send() means: "answer": the service has the batch; "connection": a live connection took it, and it may
+   * be lost with that connection; "none": it was sent (datagrams).
+   */
+  readonly confirms: 'answer' | 'connection' | 'none';
+  /** How long to wait for more before a small batch is sent: for services where each batch is a request. */
+  readonly lingerMs: number;
+  /** The connection that took the last batch is gone. Only of `confirms` "connection". */
+  readonly isBroken: boolean;
+  /** All of the batch, in order. A rejected send may have delivered a part of it. */
+  send(batch: readonly LogEntry[], signal: AbortSignal): Promise<void>;
+}
+
+/** A batch that the service will never take, however often it is sent (too large, not valid): it is dropped and counted. */
+export class RefusedForGood extends Error {
+  override readonly name = 'RefusedForGood';
+}
+
+export function refuse(message: string): never {
+  throw new EngineError('LOG_OPTION_INVALID', message);
+}
+
+/** Go's strconv.ParseBool. null: not one. */
+export function parseBool(text: string): boolean | null {
+  if (['1', 't', 'T', 'true', 'TRUE', 'True'].includes(text)) return true;
+  return ['0', 'f', 'F', 'false', 'FALSE', 'False'].includes(text) ? false : null;
+}
+
+/** Of an option that was checked before. */
+export function flag(options: Options, name: string): boolean {
+  return parseBool(options[name] ?? '') ?? false;
+}
+
+export function checkBool(options: Options, name: string): void {
+  const text = options[name] ?? '';
+  if (text !== '' && parseBool(text) === null)
+    refuse(`strconv.ParseBool: parsing ${JSON.stringify(text)}: invalid syntax`);
+}
+
+/** The line as services want it: without its newline. */
+export function textOf(entry: LogEntry): string {
+  const { line } = entry;
+  return line.toString('utf8', 0, line.at(-1) === 0x0a ? line.length - 1 : line.length);
+}

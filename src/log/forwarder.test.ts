@@ -1,0 +1,287 @@
+import assert from 'node:assert/strict';
+import { appendFileSync, existsSync, mkdtempSync, renameSync, rmSync, unlinkSync } from 'node:fs';
+import { tmpdir } from 'node:os';
+import { join } from 'node:path';
+import { setImmediate as turn, setTimeout as sleep } from 'node:timers/promises';
+import { test } from 'node:test';
+
+import { Timeline } from '../../sim/clock.ts';
+import { silent } from '../core/log.ts';
+import { CursorFile, START } from './cursor.ts';
+import { CursorReader } from './cursor-reader.ts';
+import { RefusedForGood, type Destination } from './drivers/driver.ts';
+import { Forwarder } from './forwarder.ts';
+import type { LogEntry, LogFileOptions } from './port.ts';
+
+/** A log as the shim writes it: one line after the other, with rotation. */
+class Writer {
+  readonly options: LogFileOptions;
+  #number = 0;
+  #bytes = 0;
+  rotations = 0;
+  onChange: (name: string | null) => void = () => {};
+
+  constructor(directory: string, maxSizeBytes: number, maxFiles: number) {
+    this.options = { path: join(directory, 'x-json.log'), maxSizeBytes, maxFiles, attributes: {} };
+  }
+
+  get written(): number {
+    return this.#number;
+  }
+
+  write(lines = 1): void {
+    const { path, maxSizeBytes } = this.options;
+    for (let i = 0; i < lines; i++) {
+      const time = new Date(1_795_305_600_000 + this.#number).toISOString();
+      const line = `{"log":"${this.#number++} ${'x'.repeat(this.#number % 40)}\\n","stream":"stdout","time":"${time}"}\n`;
+      if (this.#bytes > 0 && this.#bytes + line.length > (maxSizeBytes ?? Infinity)) this.#rotate();
+      appendFileSync(path, line);
+      this.#bytes += line.length;
+    }
+    this.onChange('x-json.log');
+  }
+
+  #rotate(): void {
+    const { path, maxFiles } = this.options;
+    const name = (i: number): string => (i === 0 ? path : `${path}.${i}`);
+    if (maxFiles === 1) unlinkSync(path);
+    else {
+      for (let i = maxFiles - 1; i >= 1; i--) if (existsSync(name(i - 1))) renameSync(name(i - 1), name(i));
+    }
+    this.#bytes = 0;
+    this.rotations++;
+    this.onChange('x-json.log');
+  }
+}
+
+/** A service that goes up and down, and may take a part of a batch, or all of it, before it fails. */
+class Service implements Destination {
+  readonly confirms: Destination['confirms'];
+  readonly lingerMs = 0;
+  isBroken = false;
+  readonly received: string[] = [];
+  /** What to do with the next batch. */
+  mood: () => 'take' | 'refuse' | 'take-and-fail' | 'take-half' | 'take-and-lose' | 'never' = () => 'take';
+
+  constructor(confirms: Destination['confirms'] = 'answer') {
+    this.confirms = confirms;
+  }
+
+  async send(batch: readonly LogEntry[]): Promise<void> {
+    await turn();
+    const mood = this.mood();
+    const lines = batch.map((entry) => entry.line.toString().trim().split(' ')[0] as string);
+    if (mood === 'never') throw new RefusedForGood('too large');
+    this.isBroken = false;
+    if (mood === 'take' || mood === 'take-and-fail') this.received.push(...lines);
+    if (mood === 'take-half') this.received.push(...lines.slice(0, Math.ceil(lines.length / 2)));
+    if (mood === 'take-and-lose') this.isBroken = true; // the connection took it, and is gone with it
+    else if (mood !== 'take') throw new Error('the service is down');
+  }
+
+  [Symbol.dispose](): void {}
+}
+
+interface World {
+  readonly writer: Writer;
+  readonly service: Service;
+  readonly clock: Timeline;
+  readonly directory: string;
+  readonly forwarder: () => Forwarder;
+}
+
+async function inWorld(
+  t: { after(run: () => void): void },
+  given: { maxSizeBytes?: number; maxFiles?: number; confirms?: Destination['confirms'] },
+  run: (world: World) => Promise<void>,
+): Promise<void> {
+  const directory = mkdtempSync(join(tmpdir(), 'lsforward-'));
+  t.after(() => rmSync(directory, { recursive: true, force: true }));
+  const writer = new Writer(directory, given.maxSizeBytes ?? 1_000_000, given.maxFiles ?? 5);
+  const service = new Service(given.confirms);
+  const clock = new Timeline();
+  const forwarder = (): Forwarder =>
+    new Forwarder({
+      containerId: 'c',
+      driver: 'fake',
+      file: writer.options,
+      destination: service,
+      cursor: new CursorFile(join(directory, 'cursor')),
+      clock,
+      logger: silent,
+      watch: (_path, listener) => {
+        writer.onChange = listener;
+        return { close: () => undefined };
+      },
+    });
+  await run({ writer, service, clock, directory, forwarder });
+}
+
+/** Lets everything happen that may, jumping over the time in which nothing does. */
+async function settle(clock: Timeline, until: () => boolean, patience = 20): Promise<void> {
+  for (let i = 0, idle = 0; !until(); i++) {
+    assert(i < 500_000, 'nothing comes of it');
+    await turn();
+    idle++;
+    if (idle > patience && clock.untilNext() !== null) {
+      clock.step();
+      idle = 0;
+    }
+  }
+}
+
+const numbers = (to: number, from = 0): string[] => Array.from({ length: to - from }, (_, i) => String(i + from));
+
+test('Forwarder: all of a log, over rotations, in order', async (t) => {
+  await inWorld(t, { maxSizeBytes: 600 }, async ({ writer, service, clock, forwarder }) => {
+    const one = forwarder();
+    writer.write(3);
+    one.begin();
+    for (let i = 0; i < 30; i++) {
+      writer.write(5);
+      await settle(clock, () => service.received.length === writer.written);
+    }
+    one.end();
+    await one.settled();
+    assert.deepEqual(service.received, numbers(153));
+    assert(writer.rotations > 10);
+    assert.deepEqual(one.status, {
+      driver: 'fake',
+      sentLines: 153,
+      refusedLines: 0,
+      droppedBytes: 0,
+      gaps: 0,
+      lastError: '',
+    });
+    await one.close();
+  });
+});
+
+for (const confirms of ['answer', 'connection'] as const) {
+  test(`Forwarder: a day of a service going up and down at random (${confirms}), daemons killed: nothing lost, in order`, async (t) => {
+    await inWorld(t, { maxSizeBytes: 4000, maxFiles: 200, confirms }, async ({ writer, service, clock, forwarder }) => {
+      let seed = 7;
+      const chance = (below: number): number => (seed = (seed * 48_271) % 2_147_483_647) % below;
+      let isUp = true;
+      const lengths: number[] = [];
+      service.mood = () => {
+        if (chance(10) === 0) isUp = !isUp;
+        if (isUp) return confirms === 'connection' && chance(6) === 0 ? 'take-and-lose' : 'take';
+        return (['refuse', 'take-and-fail', 'take-half'] as const)[chance(3)] as 'refuse';
+      };
+      let one = forwarder();
+      one.begin();
+      const dayMs = 24 * 3_600_000;
+      while (clock.nowMs() < dayMs) {
+        const lines = 1 + chance(20);
+        lengths.push(lines);
+        writer.write(lines);
+        const at = clock.nowMs() + chance(900_000);
+        let woken = false;
+        clock.setTimer(at - clock.nowMs(), () => (woken = true));
+        await settle(clock, () => woken);
+        if (chance(20) === 0) {
+          // Killed: nothing is said to anybody, and the next one goes on from the note on disk.
+          await one.close();
+          one = forwarder();
+          one.begin();
+        }
+      }
+      service.mood = () => 'take';
+      writer.write(1);
+      one.end();
+      const total = writer.written;
+      await settle(clock, () => service.received.at(-1) === String(total - 1));
+      let reached = -1;
+      let repeated = 0;
+      for (const text of service.received) {
+        const number = Number(text);
+        if (number === reached + 1) reached = number;
+        else if (number <= reached) repeated++;
+        else assert.fail(`${reached + 1} is missing before ${number}`);
+      }
+      assert.equal(reached, total - 1);
+      assert(repeated > 0, 'the service failed after it took something');
+      assert.equal(one.status.droppedBytes, 0);
+      await one.close();
+    });
+  });
+}
+
+test('Forwarder: what rotation takes while the service is down is counted, and the rest goes on', async (t) => {
+  await inWorld(t, { maxSizeBytes: 1000, maxFiles: 3 }, async ({ writer, service, clock, forwarder }) => {
+    const one = forwarder();
+    one.begin();
+    let isUp = true;
+    service.mood = () => (isUp ? 'take' : 'refuse');
+    writer.write(2);
+    await settle(clock, () => service.received.length === 2);
+    isUp = false;
+    for (let i = 0; i < 100; i++) {
+      writer.write(1);
+      await sleep(3); // the forwarder looks at the real file system when it is told of a rotation
+    }
+    isUp = true;
+    one.end();
+    await settle(clock, () => one.isIdle);
+    const { droppedBytes, gaps } = one.status;
+    assert.equal(service.received.at(-1), '101');
+    const missing = 102 - service.received.length;
+    assert(missing > 10);
+    assert.equal(gaps, 1);
+    assert(droppedBytes > missing * 60 && droppedBytes < missing * 130, `${droppedBytes} bytes for ${missing} lines`);
+    await one.close();
+  });
+});
+
+test('Forwarder: a batch that the service will never take does not hold up the next', async (t) => {
+  await inWorld(t, {}, async ({ writer, service, clock, forwarder }) => {
+    const one = forwarder();
+    let isFirst = true;
+    service.mood = () => (isFirst ? ((isFirst = false), 'never') : 'take');
+    writer.write(2);
+    one.begin();
+    await settle(clock, () => one.status.refusedLines === 2);
+    writer.write(1);
+    await settle(clock, () => service.received.length === 1);
+    assert.deepEqual(service.received, ['2']);
+    await one.close();
+  });
+});
+
+test('Forwarder: the rest of a removed container is still sent, from open files', async (t) => {
+  await inWorld(t, { maxSizeBytes: 500 }, async ({ writer, service, clock, directory, forwarder }) => {
+    const one = forwarder();
+    let isUp = false;
+    service.mood = () => (isUp ? 'take' : 'refuse');
+    writer.write(20);
+    one.begin();
+    await settle(clock, () => one.status.lastError !== '');
+    await one.remove();
+    rmSync(directory, { recursive: true });
+    isUp = true;
+    await settle(clock, () => service.received.length === 20, 2000); // real files, and a minute of virtual time
+    assert.deepEqual(service.received, numbers(20));
+    await one.lastWords;
+  });
+});
+
+test('CursorReader: a damaged cursor and a truncated file mean from the beginning, half a line waits for its rest', async (t) => {
+  await inWorld(t, {}, async ({ writer, directory }) => {
+    const { path } = writer.options;
+    appendFileSync(join(directory, 'cursor'), 'nonsense');
+    assert.deepEqual(await new CursorFile(join(directory, 'cursor')).load(), START);
+    appendFileSync(path, '{"log":"a\\n","stream":"stdout","time":"2026-11-22T00:00:00Z"}\n{"log":"b');
+    await using reader = await CursorReader.open(writer.options, START);
+    assert.deepEqual(
+      (await reader.next())?.entries.map(({ line }) => line.toString()),
+      ['a\n'],
+    );
+    assert.equal(await reader.next(), null);
+    appendFileSync(path, '\\n","stream":"stderr","time":"2026-11-22T00:00:01Z"}\n');
+    assert.deepEqual(
+      (await reader.next())?.entries.map(({ line, stream }) => [line.toString(), stream]),
+      [['b\n', 'stderr']],
+    );
+  });
+});
