@@ -6,6 +6,7 @@ import { join } from 'node:path';
 
 import type { InfoFacts, System, VersionFacts } from '../api/port.ts';
 import { formatTime, systemClock } from '../core/clock.ts';
+import { LOG_DRIVERS } from '../log/log-options.ts';
 import type { HostFacts } from '../runtime/spec/input.ts';
 import { goArchitecture, readHostFacts } from './host-facts.ts';
 import type { DaemonOptions } from './daemon-options.ts';
@@ -58,7 +59,7 @@ async function infoFacts(id: string, { options, host, runtimes, initPath }: Syst
     debug: options.logLevel === 'debug',
     systemTime: formatTime(systemClock.wallNs()),
     loggingDriver: options.logDriver,
-    logDrivers: ['json-file', 'local', 'none'],
+    logDrivers: LOG_DRIVERS,
     networkDrivers: ['bridge', 'host', 'ipvlan', 'macvlan', 'null'],
     volumeDrivers: ['local'],
     runtimes: Object.fromEntries(
@@ -72,7 +73,7 @@ async function infoFacts(id: string, { options, host, runtimes, initPath }: Syst
       ...(host.cgroupVersion === 'v2' ? ['name=cgroupns'] : []),
       ...(options.noNewPrivileges ? ['name=no-new-privileges'] : []),
     ],
-    insecureRegistries: ['::1/128', '127.0.0.0/8', ...options.insecureRegistries],
+    insecureRegistries: options.insecureRegistries, // the loopback ones are added where they are shown
     registryMirrors: options.registryMirrors,
     defaultAddressPools: options.defaultAddressPools,
     labels: options.labels,
