@@ -17,7 +17,10 @@ const sockets = new WebSocketServer({ noServer: true, maxPayload: MESSAGE_BYTES_
 
 export async function attachWebSocket(exchange: Exchange, connection: HijackedConnection): Promise<void> {
   const { parts, query, minor } = exchange;
-  if (!connection.upgrade) throw new EngineError('PARAMETER_INVALID', 'not websocket protocol');
+  if (!connection.upgrade) {
+    parts.containers.resolve(param(exchange, 'name')); // moby looks for it before it looks at the protocol
+    throw new EngineError('PARAMETER_INVALID', 'not websocket protocol');
+  }
   const chosen = minor >= 42;
   const streams = {
     stdin: !chosen || query.flag('stdin'),

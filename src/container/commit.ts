@@ -1,5 +1,5 @@
 /** `docker commit`. Source: moby daemon/commit.go (v28). */
-import { EngineError } from '../core/engine-error.ts';
+import { EngineError, type ErrorCode } from '../core/engine-error.ts';
 import { applyChanges } from '../image/config-change.ts';
 import type { Image, ImageConfig } from '../image/port.ts';
 import type { Container } from '../lifecycle/container.ts';
@@ -37,8 +37,7 @@ export async function commit(
   const asked = applyChanges({ ...NO_CONFIG, ...options.config }, options.changes);
   const config = configOf(asked, container);
   // Files may change while they are read; a paused container's do not.
-  const pauses = options.pause && statusOf(container) === 'running';
-  if (pauses) await parts.supervisor.pause(container.id, causeOf(by));
+  const pauses = options.pause && statusOf(container) === 'running' && (await pause(parts, container, by));
   let image: Image;
   try {
     image = await parts.images.snapshots.commit(container.id, {
@@ -50,7 +49,7 @@ export async function commit(
       parentId: container.imageId,
     });
   } finally {
-    if (pauses) await parts.supervisor.unpause(container.id, causeOf(by));
+    if (pauses) await unpause(parts, container, by);
   }
   publishEvent(parts, container, 'commit', {
     comment: options.message,
@@ -58,6 +57,30 @@ export async function commit(
     imageRef: options.reference ?? '',
   });
   return image;
+}
+
+/** False: it has ended or was paused meanwhile, and may be read as it is. */
+async function pause(parts: Parts, container: Container, by: Request): Promise<boolean> {
+  try {
+    await parts.supervisor.pause(container.id, causeOf(by));
+    return true;
+  } catch (error) {
+    if (hasCode(error, 'CONTAINER_NOT_RUNNING', 'CONTAINER_PAUSED', 'CONTAINER_RESTARTING')) return false;
+    throw error;
+  }
+}
+
+/** Who killed or unpaused it meanwhile has done it for us. */
+async function unpause(parts: Parts, container: Container, by: Request): Promise<void> {
+  try {
+    await parts.supervisor.unpause(container.id, causeOf(by));
+  } catch (error) {
+    if (!hasCode(error, 'CONTAINER_NOT_PAUSED', 'CONTAINER_NOT_RUNNING', 'CONTAINER_NOT_FOUND')) throw error;
+  }
+}
+
+function hasCode(error: unknown, ...codes: readonly ErrorCode[]): boolean {
+  return error instanceof EngineError && codes.includes(error.code);
 }
 
 /** What was asked for comes before what the container has. */

@@ -61,7 +61,7 @@ export async function rename(parts: Parts, ref: string, name: string, by: Reques
 
 function reserveFor(parts: Parts, container: Container, name: string): ReturnType<Parts['names']['reserve']> {
   try {
-    return parts.names.reserve(name, container.id);
+    return parts.names.reserve(name.startsWith('/') ? name : `/${name}`, container.id); // as moby's message has it
   } catch (error) {
     throw inWordsOf('Error when allocating new name', error);
   }
