@@ -4,6 +4,7 @@ import { enableCompileCache } from 'node:module';
 import { EngineError, messageOf } from '../core/engine-error.ts';
 import { daemonCommand } from './daemon-command.ts';
 import { VERSION } from '../daemon/version.ts';
+import { whyCommand } from './why.ts';
 
 const HELP = `Longshore ${VERSION}: a container engine that serves the Docker Engine API.
 
@@ -11,6 +12,7 @@ Usage: longshore COMMAND [OPTIONS]
 
 Commands:
   daemon     Run the engine in the foreground (longshore daemon --help lists its options)
+  why        Tell what happened to a container, and why
   version    Print the version
   help       Print this text
 
@@ -23,6 +25,8 @@ async function main([command = 'help', ...argv]: readonly string[]): Promise<num
   switch (command) {
     case 'daemon':
       return daemonCommand(argv);
+    case 'why':
+      return whyCommand(argv);
     case 'version':
     case '--version':
     case '-v':

@@ -3,7 +3,7 @@ import { signalName } from '../core/signal.ts';
 import { unreachable } from '../core/unreachable.ts';
 import type { Container, Timestamp } from './container.ts';
 import { secondsText, SIGKILL } from './state.ts';
-import type { Happened, StoryEntry, Then } from './story.ts';
+import type { Happened, StoryEntry, Decision } from './story.ts';
 
 /** One line; `time` shows a moment as the reader wants it. */
 export function storyText({ what, cause }: StoryEntry, time: (at: Timestamp) => string): string {
@@ -68,7 +68,7 @@ function wordsOf(what: Happened, cause: string, time: (at: Timestamp) => string)
     case 'started':
       return `started, pid ${what.pid}${what.byPolicy && what.attempt > 0 ? ` (restart ${what.attempt} by the policy)` : ''}`;
     case 'start-failed':
-      return `the start failed with code ${what.code}: ${what.message}; ${thenText(what.then)}`;
+      return `the start failed with code ${what.code}: ${what.message}; ${decisionText(what.decision)}`;
     case 'ended':
       return endText(what);
     case 'oom':
@@ -110,29 +110,37 @@ function deadlineText(killAt: Timestamp | null | undefined, time: (at: Timestamp
   return killAt === null ? ', no deadline' : `, SIGKILL at ${time(killAt)}`;
 }
 
-function endText({ pid, code, signal, oomKilled, runMs, health, then }: Extract<Happened, { kind: 'ended' }>): string {
+function endText({
+  pid,
+  code,
+  signal,
+  oomKilled,
+  runMs,
+  health,
+  decision,
+}: Extract<Happened, { kind: 'ended' }>): string {
   const by = signal > 0 ? ` by ${signalName(signal)}` : code === 128 + SIGKILL ? ' by SIGKILL' : '';
   const oom = oomKilled ? ', out of memory' : '';
   const sick = health?.status === 'unhealthy' ? `, unhealthy (${health.failingStreak} probes failed in a row)` : '';
-  return `ended with code ${code}${by}${oom}${sick} after ${secondsText(runMs)}${pid > 0 ? ` (pid ${pid})` : ''}; ${thenText(then)}`;
+  return `ended with code ${code}${by}${oom}${sick} after ${secondsText(runMs)}${pid > 0 ? ` (pid ${pid})` : ''}; ${decisionText(decision)}`;
 }
 
-function thenText(then: Then): string {
-  switch (then.kind) {
+function decisionText(decision: Decision): string {
+  switch (decision.kind) {
     case 'restart':
-      return `the policy restarts it in ${secondsText(then.delayMs)} (attempt ${then.attempt}${then.of > 0 ? ` of ${then.of}` : ''})`;
+      return `the policy restarts it in ${secondsText(decision.delayMs)} (attempt ${decision.attempt}${decision.of > 0 ? ` of ${decision.of}` : ''})`;
     case 'start':
       return 'it is started again, as asked';
     case 'remove':
       return 'it is removed';
     case 'stay':
-      return stayText(then);
+      return stayText(decision);
     default:
-      return unreachable(then);
+      return unreachable(decision);
   }
 }
 
-function stayText({ policy, because }: Extract<Then, { kind: 'stay' }>): string {
+function stayText({ policy, because }: Extract<Decision, { kind: 'stay' }>): string {
   switch (because) {
     case 'asked':
       return 'it stays down: a stop was asked for';

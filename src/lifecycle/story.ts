@@ -3,6 +3,7 @@
  * transition(): the supervisor appends what this returns to the store together with the record. story-text.ts has the words.
  */
 import { policyText, elapsedMs, isLive, lastExit, SIGKILL } from './state.ts';
+import { unreachable } from '../core/unreachable.ts';
 import type { Cause, Container, Exit, ExitStatus, Health, State, Timestamp } from './container.ts';
 import type { Event, Finding, Request, Step } from './event.ts';
 import { parseTime } from '../core/clock.ts';
@@ -43,7 +44,7 @@ export type Happened =
   /** By the daemon, without a request: at its start, or for its own end. */
   | { readonly kind: 'daemon'; readonly does: 'start' | 'stop' | 'remove' }
   | { readonly kind: 'started'; readonly pid: number; readonly byPolicy: boolean; readonly attempt: number }
-  | { readonly kind: 'start-failed'; readonly code: number; readonly message: string; readonly then: Then }
+  | { readonly kind: 'start-failed'; readonly code: number; readonly message: string; readonly decision: Decision }
   | {
       readonly kind: 'ended';
       readonly pid: number;
@@ -54,7 +55,7 @@ export type Happened =
       readonly at: Timestamp;
       readonly runMs: number;
       readonly health: Pick<Health, 'status' | 'failingStreak'> | null;
-      readonly then: Then;
+      readonly decision: Decision;
     }
   | { readonly kind: 'oom'; readonly limitBytes: number | null; readonly usedBytes: number | null }
   | {
@@ -72,7 +73,7 @@ export type Happened =
   | { readonly kind: 'found'; readonly finding: Finding['at']; readonly because: string; readonly boot: boolean };
 
 /** What was decided after an end. */
-export type Then =
+export type Decision =
   | {
       readonly kind: 'restart';
       readonly attempt: number;
@@ -211,8 +212,32 @@ function factOf(before: Container, event: Event, after: Container): Happened | n
       if (finding.at === 'none' || event.run !== before.run || (!boot && after === before)) return null;
       return { kind: 'found', finding: finding.at, because: finding.at === 'lost' ? finding.because : '', boot };
     }
-    default:
+    // Requests were told by askedFor(), ends are by endOf(); the rest changes nothing that a user would ask about.
+    case 'start-requested':
+    case 'stop-requested':
+    case 'restart-requested':
+    case 'kill-requested':
+    case 'shutdown-requested':
+    case 'pause-requested':
+    case 'unpause-requested':
+    case 'remove-requested':
+    case 'rename-requested':
+    case 'update-requested':
+    case 'amend-requested':
+    case 'limits-applied':
+    case 'start-failed':
+    case 'exited':
+    case 'lost':
+    case 'signal-missed':
+    case 'pause-failed':
+    case 'resume-failed':
+    case 'released':
+    case 'restart-due':
+    case 'probe-due':
+    case 'gone-due':
       return null;
+    default:
+      return unreachable(event);
   }
 }
 
@@ -229,8 +254,8 @@ function endOf(before: Container, event: Event, after: Container, nowNs: bigint)
   if (!wasUp || isUp) return null;
   const exit = lastExit(after);
   if (exit === null) return null;
-  const then = thenOf(after, exit, begun);
-  if (exit.error !== '') return { kind: 'start-failed', code: exit.code, message: cut(exit.error), then };
+  const decision = decisionOf(after, exit, begun);
+  if (exit.error !== '') return { kind: 'start-failed', code: exit.code, message: cut(exit.error), decision };
   const raw = rawExitOf(before, event);
   const { health } = before;
   return {
@@ -242,7 +267,7 @@ function endOf(before: Container, event: Event, after: Container, nowNs: bigint)
     at: exit.finishedAt,
     runMs: elapsedMs(exit.startedAt, parseTime(exit.finishedAt) || nowNs),
     health: health === null ? null : { status: health.status, failingStreak: health.failingStreak },
-    then,
+    decision,
   };
 }
 
@@ -258,7 +283,7 @@ function pidOf({ state }: Container, event: Event): number {
   return state.at === 'starting' ? (state.early?.pid ?? 0) : 0;
 }
 
-function thenOf(after: Container, exit: ExitStatus, begun: boolean): Then {
+function decisionOf(after: Container, exit: ExitStatus, begun: boolean): Decision {
   const { state, spec, intent, restartCount } = after;
   const { restartPolicy } = spec.host;
   if (begun) return { kind: 'start' };
