@@ -13,7 +13,9 @@ say() { printf '\033[1m==>\033[0m %s\n' "$*" >&2; }
 # --- npm packages (Node.js 24 is one of them) ---------------------------------------------------------------------
 if [ ! -x node_modules/.bin/node ] || [ package-lock.json -nt node_modules/.package-lock.json ]; then
   say "npm packages: installing the locked versions (Node.js 24 itself is one of them)"
-  npm ci --no-audit --no-fund --loglevel=error >&2
+  # Not `npm ci`: it refuses a lock that lacks optional packages of other platforms, and a registry that does not serve
+  # those cannot make another. This takes the same locked versions and leaves the lock file alone.
+  npm install --no-save --no-audit --no-fund --loglevel=error >&2
 fi
 
 # --- Debian packages ----------------------------------------------------------------------------------------------
