@@ -35,7 +35,17 @@ export function checkSpec(spec: ContainerSpec): ContainerSpec {
     refuse('invalid Annotations: the empty string is not permitted as an annotation key');
   }
   for (const link of host.links ?? []) parseLink(link);
+  checkStorageOptions(host.storageOpt);
   return { ...spec, process };
+}
+
+/** As moby's overlay2 on a file system without project quotas, which is where ours always is. */
+function checkStorageOptions(options: HostSpec['storageOpt']): void {
+  for (const key of Object.keys(options ?? {})) {
+    if (key.toLowerCase() !== 'size') throw new EngineError('OPTION_UNSUPPORTED', `Unknown option ${key}`);
+    const message = "--storage-opt is supported only for overlay over xfs with 'pquota' mount option";
+    throw new EngineError('OPTION_UNSUPPORTED', message);
+  }
 }
 
 function checkProcess(process: ProcessSpec): ProcessSpec {

@@ -186,6 +186,13 @@ test('createContainer: refuses in the order and words of Docker', () =>
         'could not get container for gone: No such container: gone',
       ],
       [specOf({ host: { volumesFrom: ['gone'] } }), 'CONTAINER_SPEC_INVALID', 'No such container: gone'],
+      [specOf({ host: { ipcMode: 'container:gone' } }), 'CONTAINER_SPEC_INVALID', 'No such container: gone'],
+      [specOf({ host: { pidMode: 'container:gone' } }), 'CONTAINER_SPEC_INVALID', 'No such container: gone'],
+      [
+        specOf({ host: { storageOpt: { size: '1G' } } }),
+        'OPTION_UNSUPPORTED',
+        "--storage-opt is supported only for overlay over xfs with 'pquota' mount option",
+      ],
       [
         specOf({ host: { binds: ['/a:relative'] } }),
         'MOUNT_INVALID',

@@ -11,14 +11,26 @@ import { liveOf, statusOf } from './status.ts';
 
 const PREFIX = 'container:';
 
-/** What does not resolve stays as it is, and fails at start: the other container may be made later. */
+/**
+ * A network's owner that does not resolve stays as it is, and fails at start: it may be made later. For PID and IPC it
+ * must be there, as in moby. @throws {EngineError} CONTAINER_SPEC_INVALID
+ */
 export function withFullIds(parts: Parts, host: HostSpec): HostSpec {
-  const full = (mode: string): string => {
+  const full = (mode: string, { required }: { readonly required: boolean }): string => {
     if (!mode.startsWith(PREFIX)) return mode;
-    const other = parts.resolver.tryResolve(mode.slice(PREFIX.length));
-    return other === undefined ? mode : PREFIX + other.id;
+    const ref = mode.slice(PREFIX.length);
+    const other = parts.resolver.tryResolve(ref);
+    if (other !== undefined) return PREFIX + other.id;
+    // moby answers 400 here: what is missing is not what the request is about.
+    if (required) throw new EngineError('CONTAINER_SPEC_INVALID', `No such container: ${ref}`);
+    return mode;
   };
-  return { ...host, networkMode: full(host.networkMode), pidMode: full(host.pidMode), ipcMode: full(host.ipcMode) };
+  return {
+    ...host,
+    networkMode: full(host.networkMode, { required: false }),
+    ipcMode: full(host.ipcMode, { required: true }),
+    pidMode: full(host.pidMode, { required: true }),
+  };
 }
 
 /** null: the network namespace is no other container's. */

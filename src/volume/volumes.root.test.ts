@@ -69,7 +69,7 @@ test("create: is idempotent, keeps its record over a restart, and refuses with D
   );
   await assert.rejects(
     volumes.create({ ...spec('x1'), driver: 'nosuch' }),
-    refused('VOLUME_DRIVER_UNKNOWN', 'error looking up volume plugin nosuch: plugin "nosuch" not found'),
+    refused('VOLUME_DRIVER_UNKNOWN', 'create x1: error looking up volume plugin nosuch: plugin "nosuch" not found'),
   );
   await assert.rejects(
     volumes.create(spec('x1', { foo: 'bar' })),

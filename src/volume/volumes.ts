@@ -70,13 +70,13 @@ class LocalVolumes implements Volumes {
 
   async create(spec: Parameters<Volumes['create']>[0]): Promise<Volume> {
     const driver = spec.driver === '' ? VOLUME_DRIVER_DEFAULT : spec.driver;
+    const name = spec.name === '' ? newId() : spec.name;
     if (driver !== VOLUME_DRIVER_DEFAULT) {
       throw new EngineError(
         'VOLUME_DRIVER_UNKNOWN',
-        `error looking up volume plugin ${driver}: plugin "${driver}" not found`,
+        `create ${name}: error looking up volume plugin ${driver}: plugin "${driver}" not found`,
       );
     }
-    const name = spec.name === '' ? newId() : spec.name;
     checkVolumeName(name);
     return await this.#queue(name, async () => {
       const existing = this.#volumes.get(name);
