@@ -187,7 +187,7 @@ class OciRuntime implements Runtime {
   async exec(id: string, exec: ExecLaunch, streams: StreamSelection | null): Promise<ExecStarted> {
     const link = this.#linkOf(id);
     const { execId, tty, consoleSize } = exec;
-    const processFile = await writeExecFile(link.identity.directory, execId, exec.process);
+    const processFile = await writeExecFile(link.identity.directory, execId, sizedProcess(exec));
     link.execs.add(execId);
     try {
       const mask = streams === null ? 0 : maskOf(streams);
@@ -421,6 +421,11 @@ class OciRuntime implements Runtime {
     const record = link?.identity ?? (await readRecord(stateDirOf(this.#options.execRoot, id)));
     return record?.cgroupPath ?? null;
   }
+}
+
+/** With the terminal's size from the beginning: the shim sets it only when the terminal arrives, and the program may have asked. */
+function sizedProcess({ process, tty, consoleSize: [height, width] }: ExecLaunch): object {
+  return tty && (height > 0 || width > 0) ? { ...process, consoleSize: { height, width } } : process;
 }
 
 function maskOf(streams: StreamSelection): number {
