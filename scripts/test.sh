@@ -13,9 +13,9 @@ passed=0 failed=0 skipped=0
 count() { sed -n "s/^[^a-z]* *$2 \([0-9]*\)$/\1/p" "$1" | tail -n 1; }
 # Runs node's test runner and adds up its totals; a run without totals (it died) counts as a failure.
 run_tests() {
-  status=0
-  node --test --test-reporter=spec "$@" >"$out/log" 2>&1 || status=$?
-  cat "$out/log"
+  { node --test --test-reporter=spec "$@" 2>&1 || echo $? >"$out/status"; } | tee "$out/log"
+  status=$(cat "$out/status" 2>/dev/null || echo 0)
+  rm -f "$out/status"
   passed=$((passed + $(count "$out/log" pass || echo 0) + 0))
   failed=$((failed + $(count "$out/log" fail || echo 1) + $(count "$out/log" cancelled || echo 0) + 0))
   skipped=$((skipped + $(count "$out/log" skipped || echo 0) + 0))

@@ -54,5 +54,6 @@ function logfmt(fields: object): string {
 
 /** A container's name or message may hold a newline: it must not forge a line of the log. */
 function oneLine(text: string): string {
+  // oxlint-disable-next-line no-control-regex -- they are what is looked for
   return text.replace(/[\x00-\x1f\x7f]/g, (character) => JSON.stringify(character).slice(1, -1));
 }
