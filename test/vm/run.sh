@@ -6,7 +6,7 @@
 #   test/vm/run.sh COMMAND...            a command, in the work tree; `sh` is a shell (on a terminal)
 #   test/vm/run.sh --reboot-test         a power cut under running containers, then a second boot from the same disk
 # In the environment: LSVM_LIMIT_S (3600), LSVM_MEMORY_MB (3072), LSVM_BARE_CGROUPS=1 (no controller is enabled),
-# LSVM_KERNEL_ARGUMENTS, LSVM_VERBOSE=1 (the kernel's messages), LSVM_TIMES=1 (how long what took).
+# LSVM_REVISION (a commit instead of the work tree), LSVM_KERNEL_ARGUMENTS, LSVM_VERBOSE=1 (the kernel's messages), LSVM_TIMES=1 (how long what took).
 set -eu
 cd "$(dirname "$0")/../.."
 tree=$PWD
@@ -34,7 +34,9 @@ trap 'exit 130' INT TERM HUP
 # --- the work tree, as a disk: linked, not copied, and without what only checks the code ---------------------------
 stage=$run/stage
 mkdir -p "$stage/build/tools" "$stage/node_modules/.bin"
-cp -al bin docs native scripts sim src test package.json package-lock.json tsconfig.json tsconfig.build.json README.md "$stage/"
+parts='bin docs native scripts sim src test package.json package-lock.json tsconfig.json tsconfig.build.json README.md'
+# shellcheck disable=SC2086
+if [ -n "${LSVM_REVISION:-}" ]; then git archive "$LSVM_REVISION" $parts | tar -x -C "$stage"; else cp -al $parts "$stage/"; fi
 for module in node_modules/*; do
   case ${module#node_modules/} in
     typescript | @typescript | @types | undici-types | esbuild | @esbuild | oxlint* | @oxlint* | oxfmt | @oxfmt | tinypool) ;;
@@ -45,7 +47,7 @@ ln -s ../node/bin/node "$stage/node_modules/.bin/node"
 if docker=$(PATH=$PATH:$tree/build/tools command -v docker); then cp -L "$docker" "$stage/build/tools/docker"; fi
 # Compiled here, from what is in the stage: the machine has no compiler, and another build may be at work in the tree.
 mkdir -p "$cache/native"
-if [ ! -e "$cache/native/shim" ] || [ -n "$(find native -type f -newer "$cache/native/shim")" ]; then
+if [ -n "${LSVM_REVISION:-}" ] || [ ! -e "$cache/native/shim" ] || [ -n "$(find native -type f -newer "$cache/native/shim")" ]; then
   sh "$stage/native/build.sh" >&2
   cp "$stage/dist/shim" "$stage/dist/init" "$cache/native/"
 else
