@@ -61,6 +61,8 @@ async function startExec(exchange: Exchange, connection: HijackedConnection): Pr
   // The head goes out before the start, as moby's does: clients like docker-py lose what comes along with the head.
   parts.containers.execCheck(id);
   const { socket, early } = await connection.take();
+  // At once: what the client sends before the process runs would fall on the floor of a flowing socket.
+  const client = new ClientSide(socket, early);
   if (connection.upgrade) {
     const multiplexed = !asked.Tty && minor >= 42;
     writeHead(socket, 101, {
@@ -80,7 +82,6 @@ async function startExec(exchange: Exchange, connection: HijackedConnection): Pr
     failure = error;
     if (!(error instanceof EngineError)) parts.logger.error({ error, exec: id }, 'an exec could not be started');
   }
-  const client = new ClientSide(socket, early);
   if (failure !== null) {
     const line = Buffer.from(`${messageOf(failure)}\r\n`);
     await client.write(asked.Tty ? line : frame('stdout', line));
