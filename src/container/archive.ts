@@ -34,7 +34,7 @@ export async function exportTree(parts: Parts, ref: string): Promise<AsyncIterab
 
 export async function archiveStat(parts: Parts, ref: string, path: string): Promise<PathStat> {
   await using files = await openFiles(parts, ref, path);
-  return files.named(await files.inWords(() => parts.treeArchive.stat(files.found.root, files.found.path)));
+  return await files.named(await files.inWords(() => parts.treeArchive.stat(files.found.root, files.found.path)));
 }
 
 export async function archiveRead(parts: Parts, ref: string, path: string): ReturnType<Containers['archiveRead']> {
@@ -85,7 +85,7 @@ interface OpenFiles extends AsyncDisposable {
   readonly container: Container;
   readonly rootfs: string;
   readonly found: HostPath;
-  /** The name and link target that the container sees, where a mount's root or inside shows others. */
+  /** With the name that was asked for, whatever it leads to, and the link target that the container sees. */
   named(stat: PathStat): Promise<PathStat>;
   inWords<T>(run: () => Promise<T>): Promise<T>;
 }
@@ -98,7 +98,6 @@ async function openFiles(parts: Parts, ref: string, asked: string, options = { f
   const absolute = asked.startsWith('/') ? asked : `/${asked}`;
   const path = options.follow && !absolute.endsWith('/') ? `${absolute}/` : absolute;
   const found = withEnding(besideItself(await locateOnHost(rootfs, mounts, path)), path);
-  const isRoot = found.mount !== null && found.containerPath === posix.resolve('/', found.mount.destination);
   const kept = stack.move();
   return {
     container,
@@ -106,7 +105,7 @@ async function openFiles(parts: Parts, ref: string, asked: string, options = { f
     found,
     named: async (stat) => ({
       ...stat,
-      name: isRoot && stat.name !== '.' ? posix.basename(found.containerPath) : stat.name,
+      name: nameOf(asked),
       linkTarget: stat.linkTarget === '' ? '' : (await locateOnHost(rootfs, mounts, `${path}/`)).containerPath,
     }),
     inWords: (run) => inWords(ref, asked, run),
@@ -151,8 +150,15 @@ function besideItself(found: HostPath): HostPath {
 
 /** "dir/." and "dir/" mean the directory and not a link or file of that name: kept for whoever looks. */
 function withEnding(found: HostPath, path: string): HostPath {
-  const ending = /\/\.?$/.exec(path)?.[0] ?? '';
-  return found.path === '/' ? found : { ...found, path: found.path + ending };
+  const ending = posix.basename(path) === '.' ? '/.' : path.endsWith('/') ? '/' : '';
+  if (found.path === '/') return ending === '/.' ? { ...found, path: '/.' } : found;
+  return { ...found, path: found.path + ending };
+}
+
+/** As Go's filepath.Base of the absolute path, its trailing dot kept: what moby names copies by. */
+function nameOf(asked: string): string {
+  if (posix.basename(asked) === '.') return '.';
+  return posix.basename(posix.join('/', asked)) || '/';
 }
 
 /** Whose the files become where their owners shall be the container's; null: as the archive says. */
@@ -172,8 +178,13 @@ async function inWords<T>(ref: string, path: string, run: () => Promise<T>): Pro
     return await run();
   } catch (cause) {
     const isMissing =
-      cause instanceof EngineError ? cause.code === 'CONTAINER_PATH_NOT_FOUND' : codeOf(cause) === 'ENOENT';
+      cause instanceof EngineError
+        ? cause.code === 'CONTAINER_PATH_NOT_FOUND'
+        : ['ENOENT', 'ENOTDIR'].includes(codeOf(cause) ?? '');
     if (!isMissing) throw cause;
+    if (codeOf(cause) === 'ENOTDIR' || (cause instanceof Error && codeOf(cause.cause) === 'ENOTDIR')) {
+      throw new EngineError('CONTAINER_PATH_INVALID', `lstat ${path}: not a directory`, { cause });
+    }
     throw new EngineError('CONTAINER_PATH_NOT_FOUND', `Could not find the file ${path} in container ${ref}`, { cause });
   }
 }

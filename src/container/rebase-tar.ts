@@ -6,9 +6,10 @@ import { extract, pack } from 'tar-stream';
 export function rebaseTar(tar: AsyncIterable<Uint8Array>, from: string, to: string): AsyncIterable<Uint8Array> {
   const reader = extract();
   const writer = pack();
+  const base = from === '/' ? '' : from; // below "/" the slash is the separator
   const rename = (name: string): string => {
-    if (name === from || name === `${from}/`) return to + name.slice(from.length);
-    return name.startsWith(`${from}/`) ? to + name.slice(from.length) : name;
+    if (name === from && base !== '') return to;
+    return name.startsWith(`${base}/`) ? to + name.slice(base.length) : name;
   };
   reader.on('entry', (header, content, next) => {
     const linkname = header.type === 'link' && header.linkname ? rename(header.linkname) : header.linkname;
