@@ -1,0 +1,379 @@
+/** attach, exec and logs as clients use them, on a real kernel: by the API itself, both hijack forms, and the real CLI. */
+import assert from 'node:assert/strict';
+import { readdirSync, readFileSync } from 'node:fs';
+import { connect, type Socket } from 'node:net';
+import { join } from 'node:path';
+import { setTimeout as sleep } from 'node:timers/promises';
+import { after, before, test } from 'node:test';
+
+import { WebSocket } from 'ws';
+
+import { eventually, run, TestDaemon } from '../support/daemon.ts';
+
+let d: TestDaemon;
+before(async () => {
+  d = await TestDaemon.start();
+  await d.image();
+});
+after(() => d[Symbol.asyncDispose]());
+
+/** A connection that was taken over: what the daemon answered, and the raw bytes after it. */
+class Hijacked {
+  readonly socket: Socket;
+  status = 0;
+  head = '';
+  #bytes = Buffer.alloc(0);
+  #wake = (): void => {};
+  isEnded = false;
+
+  private constructor(socket: Socket) {
+    this.socket = socket;
+  }
+
+  static async open(path: string, body: object | null, form: 'upgrade' | 'plain', early = ''): Promise<Hijacked> {
+    const text = body === null ? '' : JSON.stringify(body);
+    const upgrade = form === 'upgrade' ? 'Connection: Upgrade\r\nUpgrade: tcp\r\n' : '';
+    const type = body === null ? '' : 'Content-Type: application/json\r\n';
+    const socket = connect(d.socket);
+    const one = new Hijacked(socket);
+    socket.on('error', () => {});
+    socket.on('data', (chunk: Buffer) => {
+      one.#bytes = Buffer.concat([one.#bytes, chunk]);
+      one.#wake();
+    });
+    socket.on('end', () => {
+      one.isEnded = true;
+      one.#wake();
+    });
+    socket.write(
+      `POST /v1.47${path} HTTP/1.1\r\nHost: x\r\n${upgrade}${type}Content-Length: ${Buffer.byteLength(text)}\r\n\r\n${text}${early}`,
+    );
+    await one.until(() => one.#bytes.includes('\r\n\r\n'));
+    const at = one.#bytes.indexOf('\r\n\r\n');
+    one.head = one.#bytes.toString('latin1', 0, at);
+    one.status = Number(one.head.split(' ')[1]);
+    one.#bytes = one.#bytes.subarray(at + 4);
+    return one;
+  }
+
+  get raw(): string {
+    return this.#bytes.toString();
+  }
+
+  /** As docker-modem's demuxStream and stdcopy take it apart. */
+  demuxed(): { stdout: string; stderr: string } {
+    const out = ['', '', ''];
+    for (let at = 0; at + 8 <= this.#bytes.length;) {
+      const length = this.#bytes.readUInt32BE(at + 4);
+      out[this.#bytes[at] as number] += this.#bytes.toString('utf8', at + 8, at + 8 + length);
+      at += 8 + length;
+    }
+    return { stdout: out[1] as string, stderr: out[2] as string };
+  }
+
+  async until(probe: () => boolean, timeoutMs = 20_000): Promise<void> {
+    const timer = setTimeout(() => this.socket.destroy(new Error('timeout')), timeoutMs);
+    while (!probe()) {
+      if (this.isEnded || this.socket.destroyed) break;
+      await new Promise<void>((resolve) => {
+        this.#wake = resolve;
+        this.socket.once('close', () => resolve());
+      });
+    }
+    clearTimeout(timer);
+    assert(probe(), `the connection ended after ${JSON.stringify(this.raw.slice(-300))}`);
+  }
+
+  async end(): Promise<void> {
+    await this.until(() => this.isEnded);
+    this.socket.destroy();
+  }
+}
+
+const create = async (config: object): Promise<string> => {
+  const { status, json, text } = await d.api('POST', '/containers/create', { Image: 'bb:1', ...config });
+  assert.equal(status, 201, text);
+  return json.Id as string;
+};
+const start = async (id: string): Promise<void> =>
+  assert.equal((await d.api('POST', `/containers/${id}/start`)).status, 204);
+const exec = async (id: string, config: object): Promise<string> => {
+  const { status, json, text } = await d.api('POST', `/containers/${id}/exec`, {
+    AttachStdout: true,
+    AttachStderr: true,
+    ...config,
+  });
+  assert.equal(status, 201, text);
+  return json.Id as string;
+};
+const STREAMS = 'stream=1&stdin=1&stdout=1&stderr=1';
+
+for (const form of ['upgrade', 'plain'] as const) {
+  test(`attach (${form}): before the start, first byte, both outputs, half-closed stdin`, async () => {
+    const id = await create({
+      Cmd: ['sh', '-c', 'echo first; echo bad >&2; cat; echo end'],
+      OpenStdin: true, StdinOnce: true, AttachStdin: true, AttachStdout: true, AttachStderr: true,
+    }); // prettier-ignore
+    const client = await Hijacked.open(`/containers/${id}/attach?${STREAMS}`, null, form);
+    assert.equal(client.status, form === 'upgrade' ? 101 : 200, client.head);
+    // moby names the framing only where the client upgrades.
+    const framing = form === 'upgrade' ? 'multiplexed-stream' : 'raw-stream';
+    assert.match(client.head, new RegExp(`content-type: application/vnd\\.docker\\.${framing}`, 'i'));
+    await start(id);
+    client.socket.end('typed\n');
+    await client.end();
+    assert.deepEqual(client.demuxed(), { stdout: 'first\ntyped\nend\n', stderr: 'bad\n' });
+    await d.ok('rm', '-f', id);
+  });
+
+  test(`exec (${form}): stdin sent with the request, output, exit code`, async () => {
+    const id = await d.ok('run', '-d', 'bb:1', 'sleep', '1000');
+    const execId = await exec(id, {
+      AttachStdin: true,
+      Cmd: ['sh', '-c', 'read x; echo "got $x"; echo no >&2; exit 7'],
+    });
+    const client = await Hijacked.open(
+      `/exec/${execId}/start`,
+      { Detach: false, Tty: false },
+      form,
+      form === 'upgrade' ? 'abc\n' : '',
+    );
+    if (form === 'plain') client.socket.write('abc\n');
+    await client.end();
+    assert.deepEqual(client.demuxed(), { stdout: 'got abc\n', stderr: 'no\n' });
+    const { json } = await d.api('GET', `/exec/${execId}/json`);
+    assert.deepEqual([json.Running, json.ExitCode, json.ProcessConfig.entrypoint], [false, 7, 'sh']);
+    await d.ok('rm', '-f', id);
+  });
+}
+
+test('attach: detach keys, the default and own ones, leave the container running and are an event', async () => {
+  for (const [keys, query] of [
+    ['\x10\x11', ''],
+    ['ab', '&detachKeys=a,b'],
+  ] as const) {
+    const sinceMs = Date.now();
+    const id = await create({ Cmd: ['cat'], Tty: true, OpenStdin: true });
+    await start(id);
+    const client = await Hijacked.open(`/containers/${id}/attach?${STREAMS}${query}`, null, 'upgrade');
+    assert.match(client.head, /application\/vnd\.docker\.raw-stream/i);
+    client.socket.write('hey\r');
+    await client.until(() => client.raw.includes('hey'));
+    client.socket.write(keys);
+    await client.end();
+    assert.equal(await d.inspect(id, '{{.State.Running}}'), 'true');
+    const actions = (await d.events(sinceMs, { container: [id] })).map(({ Action }) => Action);
+    assert.deepEqual(actions, ['create', 'start', 'attach', 'detach'], `keys ${JSON.stringify(keys)}`);
+
+    const execSinceMs = Date.now();
+    const execId = await exec(id, {
+      Cmd: ['cat'],
+      AttachStdin: true,
+      Tty: true,
+      ...(query !== '' && { DetachKeys: 'a,b' }),
+    });
+    const inside = await Hijacked.open(`/exec/${execId}/start`, { Tty: true }, 'upgrade');
+    inside.socket.write(keys);
+    await inside.end();
+    assert.equal((await d.api('GET', `/exec/${execId}/json`)).json.Running, true);
+    const execActions = (await d.events(execSinceMs, { container: [id] })).map(({ Action }) => Action.split(':')[0]);
+    assert.deepEqual(execActions, ['exec_create', 'exec_start', 'exec_detach']);
+    await d.ok('rm', '-f', id);
+  }
+});
+
+test('attach: several clients at once, each gets everything; logs=1 gives what was before', async () => {
+  const id = await create({ Cmd: ['sh', '-c', 'echo before; read x; echo "$x"'], OpenStdin: true });
+  await start(id);
+  await eventually('the first line', async () => (await d.ok('logs', id)) === 'before');
+  const [a, b] = (await Promise.all(
+    [0, 1].map(() => Hijacked.open(`/containers/${id}/attach?${STREAMS}&logs=1`, null, 'upgrade')),
+  )) as [Hijacked, Hijacked];
+  b.socket.write('go\n');
+  await Promise.all([a.end(), b.end()]);
+  for (const client of [a, b]) assert.equal(client.demuxed().stdout, 'before\ngo\n');
+  await d.ok('rm', '-f', id);
+});
+
+test('attach/ws: text in, binary out, closed when the container ends', async () => {
+  const id = await create({ Cmd: ['sh', '-c', 'read x; echo "ws $x"; echo e >&2'], OpenStdin: true });
+  await start(id);
+  const ws = new WebSocket(`ws+unix://${d.socket}:/v1.47/containers/${id}/attach/ws?${STREAMS}`);
+  let text = '';
+  const kinds = new Set<boolean>();
+  ws.on('message', (data: Buffer, isBinary: boolean) => {
+    text += data.toString();
+    kinds.add(isBinary);
+  });
+  await new Promise((resolve, reject) => ws.once('open', resolve).once('error', reject));
+  ws.send('hello\n');
+  await new Promise((resolve) => ws.once('close', resolve));
+  assert.deepEqual([text.split('\n').toSorted(), [...kinds]], [['', 'e', 'ws hello'], [true]]);
+  await d.ok('rm', '-f', id);
+});
+
+test('exec: a terminal has the size that was asked for, from the program’s first instruction on', async () => {
+  const id = await d.ok('run', '-d', 'bb:1', 'sleep', '1000');
+  const execId = await exec(id, { Tty: true, Cmd: ['stty', 'size'], ConsoleSize: [33, 77] });
+  const client = await Hijacked.open(`/exec/${execId}/start`, { Tty: true, ConsoleSize: [33, 77] }, 'upgrade');
+  await client.end();
+  assert.equal(client.raw.trim(), '33 77');
+  await d.ok('rm', '-f', id);
+});
+
+test('exec: ends with its container, with a code; unknown programs are 126 and 127', async () => {
+  const id = await d.ok('run', '-d', 'bb:1', 'sleep', '1000');
+  const execId = await exec(id, { Cmd: ['sleep', '1000'] });
+  const client = await Hijacked.open(`/exec/${execId}/start`, {}, 'upgrade');
+  assert.equal((await d.docker('exec', id, 'nope')).code, 127);
+  assert.equal((await d.docker('exec', id, '/etc')).code, 126);
+  await d.ok('kill', id);
+  await client.end();
+  await eventually('the exec to be gone or over', async () => {
+    const { status, json } = await d.api('GET', `/exec/${execId}/json`);
+    return status === 404 || (json.Running === false && json.ExitCode === 137);
+  });
+  await d.ok('rm', '-f', id);
+});
+
+test('exec: a hundred at once; nothing of them is left on disk', async () => {
+  const id = await d.ok('run', '-d', 'bb:1', 'sleep', '1000');
+  const codes: number[] = [];
+  const one = async (i: number): Promise<void> => {
+    const execId = await exec(id, { Cmd: ['sh', '-c', `echo ${i}; exit ${i % 50}`] });
+    const client = await Hijacked.open(`/exec/${execId}/start`, {}, 'upgrade');
+    await client.until(() => client.isEnded, 120_000);
+    assert.equal(client.demuxed().stdout, `${i}\n`);
+    codes.push((await d.api('GET', `/exec/${execId}/json`)).json.ExitCode as number);
+    assert.equal(codes.at(-1), i % 50);
+  };
+  await Promise.all(Array.from({ length: 100 }, (_, i) => one(i)));
+  assert.equal(codes.length, 100);
+  const state = join(d.directory, 'exec/shim', id);
+  assert.deepEqual(
+    readdirSync(state).filter((name) => name.startsWith('exec-')),
+    [],
+  );
+  await d.ok('rm', '-f', id);
+});
+
+test('a daemon restart: attach again, an exec that ran is known no worse than before, and logs go on', async () => {
+  const id = await create({ Cmd: ['sh', '-c', 'echo one; while read x; do echo "$x"; done'], OpenStdin: true });
+  await start(id);
+  const lost = await Hijacked.open(`/containers/${id}/attach?${STREAMS}`, null, 'upgrade');
+  lost.socket.write('two\n');
+  await lost.until(() => lost.demuxed().stdout.includes('two\n'));
+  await d.down('SIGKILL');
+  await d.up();
+  const again = await Hijacked.open(`/containers/${id}/attach?${STREAMS}`, null, 'upgrade');
+  again.socket.write('three\n');
+  await again.until(() => again.demuxed().stdout === 'three\n');
+  assert.equal(await d.ok('logs', id), 'one\ntwo\nthree');
+  again.socket.destroy();
+  await d.ok('rm', '-f', id);
+});
+
+test('logs --follow: ends when the container ends, and at once while it waits for its restart', async () => {
+  const id = await d.ok('run', '-d', '--restart', 'always', 'bb:1', 'sh', '-c', 'echo hi; sleep 0.5; exit 1');
+  const { code, stdout } = await d.dockerWith({ timeoutMs: 20_000 }, 'logs', '--follow', id);
+  assert.equal(code, 0);
+  assert.match(stdout, /^(hi\n)+$/);
+  // After some restarts the wait is long enough to be met.
+  await eventually('a long wait', async () => Number(await d.inspect(id, '{{.RestartCount}}')) >= 4, 40_000);
+  await eventually('waiting', async () => (await d.inspect(id, '{{.State.Status}}')) === 'restarting', 20_000);
+  const waiting = await d.dockerWith({ timeoutMs: 20_000 }, 'logs', '--follow', id);
+  assert.equal(waiting.code, 0);
+  await d.ok('rm', '-f', id);
+});
+
+test('logs: since, until and tail over rotated and compressed files', async () => {
+  const script =
+    'for i in $(seq 1 600); do echo "line $i xxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxx"; if [ $i = 300 ]; then sleep 1.2; date -u +%s.%N >&2; sleep 1.2; fi; done';
+  for (const compress of ['false', 'true']) {
+    const id = await d.ok(
+      'run',
+      '-d',
+      '--log-opt',
+      'max-size=20k',
+      '--log-opt',
+      'max-file=9',
+      '--log-opt',
+      `compress=${compress}`,
+      'bb:1',
+      'sh',
+      '-c',
+      script,
+    );
+    await d.ok('wait', id);
+    const path = await d.inspect(id, '{{.LogPath}}');
+    const files = readdirSync(join(path, '..')).filter((name) => name.includes('-json.log.'));
+    assert(files.length >= 3, files.join());
+    if (compress === 'true')
+      assert(
+        files.some((name) => name.endsWith('.gz')),
+        files.join(),
+      );
+    const { stdout: all, stderr: mark } = await d.docker('logs', id);
+    assert.deepEqual(
+      all
+        .trim()
+        .split('\n')
+        .map((line) => Number(line.split(' ')[1])),
+      Array.from({ length: 600 }, (_, i) => i + 1),
+    );
+    const at = mark.trim();
+    const lines = async (...argv: string[]): Promise<number[]> =>
+      (await d.docker('logs', ...argv, id)).stdout
+        .split('\n')
+        .filter((line) => line !== '')
+        .map((line) => Number(line.split(' ')[1]));
+    const wholeS = at.split('.')[0] as string;
+    assert.deepEqual([(await lines('--since', wholeS)).length, (await lines('--until', wholeS)).length], [300, 300]);
+    assert.deepEqual((await lines('--since', new Date(Number(wholeS) * 1000).toISOString()))[0], 301);
+    assert.deepEqual(await lines('--tail', '3'), [598, 599, 600]);
+    assert.deepEqual(
+      (await lines('--tail', '450', '--until', wholeS)).length,
+      150 - 1,
+      'the mark is one of the last 450',
+    );
+    assert.deepEqual((await lines('--tail', '0')).length, 0);
+    assert.deepEqual((await lines('--since', '1h')).length, 600);
+    await d.ok('rm', '-f', id);
+  }
+});
+
+test('logs: long lines, no newline at the end, binary, timestamps and details', async () => {
+  const id = await d.ok(
+    'run', '-d', '--label', 'a=b', '--log-opt', 'labels=a', 'bb:1', 'sh', '-c',
+    'head -c 40000 /dev/zero | tr "\\0" x; echo; printf "\\001\\377\\000z"; printf "\\nlast"',
+  ); // prettier-ignore
+  await d.ok('wait', id);
+  const { stdout } = await d.docker('logs', id);
+  const [long, binary, last] = stdout.split('\n');
+  assert.deepEqual([long?.length, last], [40_000, 'last']);
+  assert.equal(binary?.at(-1), 'z');
+  const detailed = await d.docker('logs', '--timestamps', '--details', '--tail', '1', id);
+  assert.match(detailed.stdout, /^\d{4}-\d\d-\d\dT[\d:.]+Z a=b last\n?$/);
+  const entries = readFileSync(await d.inspect(id, '{{.LogPath}}'), 'utf8')
+    .trim()
+    .split('\n');
+  assert.equal(entries.length, 5, 'three pieces of a long line, and two');
+  await d.ok('rm', '-f', id);
+});
+
+test('a client that does not read holds up neither the container’s log nor another client', async () => {
+  const id = await create({
+    Cmd: ['sh', '-c', 'i=0; while [ $i -lt 40 ]; do head -c 100000 /dev/zero | tr "\\0" y; echo; i=$((i+1)); done'],
+  });
+  const stalled = await Hijacked.open(`/containers/${id}/attach?${STREAMS}`, null, 'upgrade');
+  stalled.socket.pause();
+  const reading = await Hijacked.open(`/containers/${id}/attach?${STREAMS}`, null, 'upgrade');
+  await start(id);
+  await reading.until(() => reading.isEnded, 60_000);
+  assert.equal(reading.demuxed().stdout.length, 40 * 100_001);
+  stalled.socket.destroy();
+  const logged = await run('docker', ['logs', id], { env: { DOCKER_HOST: d.host } });
+  assert.equal(logged.bytes.length, 40 * 100_001);
+  await sleep(10);
+  await d.ok('rm', '-f', id);
+});
