@@ -3,6 +3,7 @@ import { enableCompileCache } from 'node:module';
 
 import { EngineError, messageOf } from '../core/engine-error.ts';
 import { daemonCommand } from './daemon-command.ts';
+import { doctorCommand } from './doctor.ts';
 import { VERSION } from '../daemon/version.ts';
 import { whyCommand } from './why.ts';
 
@@ -13,6 +14,7 @@ Usage: longshore COMMAND [OPTIONS]
 Commands:
   daemon     Run the engine in the foreground (longshore daemon --help lists its options)
   why        Tell what happened to a container, and why
+  doctor     Find (and remove) what crashes left behind; name records that cannot be read
   version    Print the version
   help       Print this text
 
@@ -27,6 +29,8 @@ async function main([command = 'help', ...argv]: readonly string[]): Promise<num
       return daemonCommand(argv);
     case 'why':
       return whyCommand(argv);
+    case 'doctor':
+      return doctorCommand(argv);
     case 'version':
     case '--version':
     case '-v':

@@ -182,7 +182,7 @@ export async function openEngine({
     stuck: describeStuck,
   });
   opening.use(supervisor);
-  await recoverEngine({ records, images, networks, volumes, supervisor, logger });
+  await recoverEngine({ records, images, networks, volumes, supervisor, setAside: () => store.setAside(), logger });
   forwardRemainders();
   // While containers run, their network stays; else nothing of ours is left on the host.
   opening.defer(() => networks.shutdown({ keep: supervisor.list().some(({ state }) => isLive(state)) }));

@@ -8,7 +8,7 @@ import type { Images } from '../image/port.ts';
 import type { Container } from '../lifecycle/container.ts';
 import { isLive } from '../lifecycle/state.ts';
 import type { Networks } from '../network/port.ts';
-import type { Collection } from '../store/port.ts';
+import type { Collection, SetAside } from '../store/port.ts';
 import type { Supervisor } from '../supervisor/port.ts';
 import type { Volumes } from '../volume/port.ts';
 
@@ -28,6 +28,7 @@ export async function recoverEngine({
   networks,
   volumes,
   supervisor,
+  setAside,
   logger,
 }: {
   readonly records: Collection<Container>;
@@ -35,6 +36,7 @@ export async function recoverEngine({
   readonly networks: Networks;
   readonly volumes: Volumes;
   readonly supervisor: Supervisor;
+  readonly setAside: () => readonly SetAside[];
   readonly logger: Logger;
 }): Promise<void> {
   const containers = [...records.load().values()];
@@ -43,12 +45,16 @@ export async function recoverEngine({
       .filter(({ state }) => isLive(state) || state.at === 'starting' || state.at === 'removing')
       .map(({ id }) => id),
   );
+  // What a container wrote is not thrown away because its record cannot be read: that is for `longshore doctor` to say.
+  const unread = setAside()
+    .filter(({ collection }) => collection === 'containers')
+    .map(({ key }) => key);
   for (const { id, mounts } of containers)
     for (const mount of mounts) if (mount.type === 'volume') volumes.refer(mount.name, id);
   await Promise.all([
     networks.recover(mayLive),
     volumes.recover(mayLive),
-    images.snapshots.sweep(new Set(containers.flatMap(snapshotsOf))),
+    images.snapshots.sweep(new Set([...containers.flatMap(snapshotsOf), ...unread])),
   ]);
   await supervisor.recover();
   if (containers.length > 0) {

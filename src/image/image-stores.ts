@@ -43,7 +43,7 @@ export class ImageStores {
   readonly dockerVersion: string;
   readonly #events: EventPublisher;
   readonly #adding = new Map<Digest, number>();
-  #snapshots: SnapshotStore | null = null;
+  #snapshots: Pick<SnapshotStore, 'chainIds'> | null = null;
 
   constructor(options: {
     readonly blobs: BlobStore;
@@ -66,7 +66,7 @@ export class ImageStores {
   }
 
   /** Snapshots hold layers too; they are opened after the stores. */
-  attach(snapshots: SnapshotStore): void {
+  attach(snapshots: Pick<SnapshotStore, 'chainIds'>): void {
     this.#snapshots = snapshots;
   }
 

@@ -249,7 +249,7 @@ export interface SnapshotStoreOptions {
   readonly commitLayer: CommitLayer;
 }
 
-function decodeSnapshot(value: unknown): SnapshotRecord {
+export function decodeSnapshot(value: unknown): SnapshotRecord {
   if (
     !isObject(value) ||
     !Array.isArray(value['chainIds']) ||

@@ -20,6 +20,8 @@ const STEPS: readonly string[] = [
    CREATE TABLE history_closed (key TEXT PRIMARY KEY, label TEXT NOT NULL, time_ns INTEGER NOT NULL);`,
 ];
 
+export const SCHEMA_VERSION = STEPS.length;
+
 /** @throws {EngineError} STORE_FAILED when the file was written by a newer Longshore. */
 export function migrate(database: DatabaseSync): void {
   const { user_version: version } = database.prepare('PRAGMA user_version').get() as { user_version: number };

@@ -269,3 +269,27 @@ export async function eventually(
   for (const end = Date.now() + timeoutMs; !(await probe()); await sleep(50))
     assert(Date.now() < end, `not within ${timeoutMs} ms: ${what}`);
 }
+
+export interface DoctorProblem {
+  readonly check: string;
+  readonly subject: string;
+  readonly text: string;
+  readonly repair: string | null;
+  readonly repaired: boolean;
+}
+
+/** `longshore doctor --json` on this daemon's directories. */
+export async function doctor(
+  daemon: TestDaemon,
+  ...argv: readonly string[]
+): Promise<{
+  readonly code: number;
+  readonly daemonPid: number | null;
+  readonly problems: readonly DoctorProblem[];
+  readonly error?: string;
+}> {
+  const roots = ['--data-root', join(daemon.directory, 'data'), '--exec-root', join(daemon.directory, 'exec')];
+  const { code, stdout, stderr } = await run(join(ROOT, 'bin/longshore'), ['doctor', '--json', ...roots, ...argv]);
+  if (stdout === '') return { code, daemonPid: null, problems: [], error: stderr };
+  return { code, ...JSON.parse(stdout) };
+}
