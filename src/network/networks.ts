@@ -21,6 +21,7 @@ import { parseExposedPort, portKey } from './port-spec.ts';
 import type { Attached, AttachRequest, EndpointState, Network, Networks, NetworkSpec } from './port.ts';
 import { fromRecord } from './publisher.ts';
 import type { NetworkRecord, SandboxRecord } from './records.ts';
+import { publishNetworkEvent, resolveNetwork } from './resolve.ts';
 import type { Subnets } from './subnets.ts';
 
 /** The daemon's own namespace, for calls that take one. */
@@ -455,37 +456,6 @@ export class EngineNetworks implements Networks {
     this.#tail = result.catch(() => {});
     return result;
   }
-}
-
-export function publishNetworkEvent(
-  events: EventPublisher,
-  network: Network,
-  action: string,
-  more: Record<string, string>,
-): void {
-  events.publish({
-    type: 'network',
-    action,
-    actor: { id: network.id, attributes: { ...more, name: network.name, type: network.driver } },
-  });
-}
-
-/** Full ID, then name, then unique prefix of an ID. @throws NETWORK_NOT_FOUND, NETWORK_ID_AMBIGUOUS */
-export function resolveNetwork(networks: ReadonlyMap<string, LiveNetwork>, term: string): LiveNetwork {
-  const exact = networks.get(term);
-  if (exact !== undefined) return exact;
-  const all = [...networks.values()];
-  const named = all.find(({ network }) => network.name === term);
-  if (named !== undefined) return named;
-  const prefixed = term === '' ? [] : all.filter(({ network }) => network.id.startsWith(term));
-  if (prefixed.length === 1) return prefixed[0]!;
-  if (prefixed.length > 1) {
-    throw new EngineError(
-      'NETWORK_ID_AMBIGUOUS',
-      `network ${term} is ambiguous (${prefixed.length} matches found based on ID prefix)`,
-    );
-  }
-  throw new EngineError('NETWORK_NOT_FOUND', `network ${term} not found`);
 }
 
 function familiesOf(spec: NetworkSpec): Family[] {

@@ -17,11 +17,12 @@ import { HostPorts, type BindPort } from './host-ports.ts';
 import { Interfaces } from './interfaces.ts';
 import { LiveNetwork } from './live-network.ts';
 import { MTU_DEFAULT } from './network-spec.ts';
-import { EngineNetworks, HOST_NAMESPACE, publishNetworkEvent, resolveNetwork } from './networks.ts';
+import { EngineNetworks, HOST_NAMESPACE } from './networks.ts';
 import type { Network, Networks } from './port.ts';
 import { Publisher } from './publisher.ts';
 import { relayTcp, relayUdp } from './relay.ts';
 import { decodeNetwork, decodeSandbox, type NetworkRecord } from './records.ts';
+import { publishNetworkEvent, resolveNetwork } from './resolve.ts';
 import { tableName } from './ruleset.ts';
 import { DEFAULT_POOLS, defaultPool, Subnets } from './subnets.ts';
 

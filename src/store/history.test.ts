@@ -1,8 +1,8 @@
 import assert from 'node:assert/strict';
-import { mkdtempSync } from 'node:fs';
+import { mkdtempSync, rmSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
-import { test } from 'node:test';
+import { after, test } from 'node:test';
 
 import type { Clock } from '../core/clock.ts';
 import { silent } from '../core/log.ts';
@@ -13,7 +13,9 @@ let nowNs = 0n;
 const clock: Clock = { nowMs: () => 0, wallNs: () => nowNs, setTimer: () => ({ [Symbol.dispose]: () => {} }) };
 const open = (path: string, limits = { entriesMax: 10_000, keyEntriesMax: 10, closedMax: 100 }) =>
   openStore({ path, clock, logger: silent, historyLimits: limits });
-const scratch = () => join(mkdtempSync(join(tmpdir(), 'longshore-history-')), 'longshore.db');
+const directory = mkdtempSync(join(tmpdir(), 'longshore-history-'));
+after(() => rmSync(directory, { recursive: true }));
+const scratch = () => join(mkdtempSync(join(directory, 'd-')), 'longshore.db');
 const numbers = (entries: readonly { entry: unknown }[]) => entries.map(({ entry }) => (entry as { n: number }).n);
 
 test('History: in order, with sequence numbers that go on over a restart and are never used twice', async () => {

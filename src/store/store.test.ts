@@ -1,9 +1,9 @@
 import assert from 'node:assert/strict';
-import { mkdtempSync, readdirSync, writeFileSync } from 'node:fs';
+import { mkdtempSync, readdirSync, rmSync, writeFileSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { DatabaseSync } from 'node:sqlite';
-import { test } from 'node:test';
+import { after, test } from 'node:test';
 
 import { systemClock } from '../core/clock.ts';
 import { silent } from '../core/log.ts';
@@ -11,7 +11,9 @@ import { openStore } from './store.ts';
 
 const open = (path: string, journalRowsMax?: number) =>
   openStore({ path, clock: systemClock, logger: silent, ...(journalRowsMax !== undefined && { journalRowsMax }) });
-const scratch = () => join(mkdtempSync(join(tmpdir(), 'longshore-store-')), 'longshore.db');
+const directory = mkdtempSync(join(tmpdir(), 'longshore-store-'));
+after(() => rmSync(directory, { recursive: true }));
+const scratch = () => join(mkdtempSync(join(directory, 'd-')), 'longshore.db');
 const decodeNumber = (value: unknown): number => {
   if (typeof value !== 'number') throw new Error('not a number');
   return value;
