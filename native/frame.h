@@ -25,6 +25,7 @@ enum frame_type {
 	FRAME_HELLO_ATTACH = 4,
 	FRAME_HELLO_CONTROL = 5,
 	FRAME_HELLO_EXEC = 6,
+	FRAME_LOG_COMPRESSED = 7,
 };
 
 struct frame_reader {
@@ -61,6 +62,7 @@ static inline bool frame_header_valid(const uint8_t *h, uint32_t length)
 	case FRAME_HELLO_ATTACH:
 	case FRAME_HELLO_CONTROL: return length == 1;
 	case FRAME_HELLO_EXEC: return length <= FRAME_BODY_MAX;
+	case FRAME_LOG_COMPRESSED: return length == 8;
 	default: return false;
 	}
 }

@@ -62,10 +62,36 @@ static void log_rotate(void)
 			if (rename(from, to) != 0) unlink(to);
 		}
 	}
+	if (config.log_max_files == 2) { /* else it went on to .2 */
+		snprintf(to, sizeof to, "%s.1.gz", config.log_path);
+		unlink(to);
+	}
 	snprintf(to, sizeof to, "%s.1", config.log_path);
 	if (config.log_max_files >= 2) rename(config.log_path, to);
 	else unlink(config.log_path); /* a reader that follows keeps the old file; the new one has another inode */
 	log_open(O_TRUNC);
+}
+
+/*
+ * The daemon compressed the rotated file of this inode, beside it as path.INODE.tmp: it takes the file's place, whatever
+ * the file is called by now. Only here, so that no rotation comes between. A file that is gone takes the copy with it.
+ */
+static void log_compressed(const uint8_t *body)
+{
+	unsigned long long inode = 0;
+	for (int i = 0; i < 8; i++) inode = inode << 8 | body[i];
+	if (!config.log_path) return;
+	char plain[PATH_MAX + 32], copy[PATH_MAX + 32], to[PATH_MAX + 40];
+	snprintf(copy, sizeof copy, "%s.%llu.tmp", config.log_path, inode);
+	for (int i = 1; i < config.log_max_files; i++) {
+		struct stat st;
+		snprintf(plain, sizeof plain, "%s.%d", config.log_path, i);
+		if (lstat(plain, &st) != 0 || st.st_ino != inode) continue;
+		snprintf(to, sizeof to, "%s.gz", plain);
+		if (rename(copy, to) == 0) unlink(plain);
+		return;
+	}
+	unlink(copy);
 }
 
 static void log_emit(void *context, const uint8_t *line, size_t n, bool newline, struct timespec at)

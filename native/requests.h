@@ -117,9 +117,10 @@ static void on_hello_exec(struct client *c, const struct frame *f)
 /* Hello comes first and once; which frames may follow depends on what the connection is. */
 static void client_frame(struct client *c, const struct frame *f)
 {
-	bool hello = f->type >= FRAME_HELLO_ATTACH;
+	bool hello = f->type >= FRAME_HELLO_ATTACH && f->type <= FRAME_HELLO_EXEC;
 	bool streaming = c->role == ROLE_ATTACH || c->role == ROLE_EXEC;
-	if (hello != (c->role == ROLE_NEW) || (f->type <= FRAME_STDIN_EOF && !streaming)) {
+	if (hello != (c->role == ROLE_NEW) || (f->type <= FRAME_STDIN_EOF && !streaming) ||
+	    (f->type == FRAME_LOG_COMPRESSED && c->role != ROLE_CONTROL)) {
 		client_close(c);
 		return;
 	}
@@ -131,6 +132,7 @@ static void client_frame(struct client *c, const struct frame *f)
 	case FRAME_HELLO_ATTACH: on_hello_attach(c, f->body[0]); break;
 	case FRAME_HELLO_CONTROL: on_hello_control(c); break;
 	case FRAME_HELLO_EXEC: on_hello_exec(c, f); break;
+	case FRAME_LOG_COMPRESSED: log_compressed(f->body); break;
 	}
 }
 

@@ -14,7 +14,7 @@ import { createContainer } from './create.ts';
 import { describe } from './details.ts';
 import { checkExec, createExec, inspectExec, resizeExec, startExec } from './exec.ts';
 import { listContainers } from './list.ts';
-import { forwardRemainders, readLogs } from './logs.ts';
+import { tendRemainders, readLogs } from './logs.ts';
 import { Names } from './names.ts';
 import { connect, disconnect, onNetwork } from './networks.ts';
 import type { ContainerNeeds, Parts } from './parts.ts';
@@ -34,13 +34,13 @@ export function openContainers(needs: ContainerNeeds): {
   readonly containers: Containers;
   readonly resources: Resources;
   /** Boot, after the supervisor's recovery: sends what logs of containers that do not run have left for services. */
-  readonly forwardRemainders: () => void;
+  readonly tendRemainders: () => void;
 } {
   const parts = partsOf(needs);
   return {
     containers: containersOf(parts),
     resources: new StartResources(parts),
-    forwardRemainders: () => forwardRemainders(parts),
+    tendRemainders: () => tendRemainders(parts),
   };
 }
 

@@ -88,7 +88,7 @@ export function partsWith(
     resolver: new Resolver(lookup, names),
     events: { publish: (event: NewEvent) => published.push(event) },
     logger: silent,
-    logForwarding: { begin: () => {}, end: () => {}, remove: async () => {}, status: () => null },
+    logTending: { begin: () => {}, end: () => {}, remove: async () => {}, status: () => null },
     namespacePaths: new Map(),
     settings: { dataRoot: '/data' },
     host: { apparmorProfiles: null },

@@ -1,8 +1,8 @@
 /** Where a container's output is kept, and with what in each line. Source: moby daemon/logs.go mergeAndVerifyLogConfig (v28). */
 import type { LogSpec } from '../core/container-spec.ts';
 import type { Container } from '../lifecycle/container.ts';
-import { forwardedLog, logAttributes, mergeLogSpec, parseLogOptions, type LogSubject } from '../log/log-options.ts';
-import type { ForwardedLog, LogFileOptions } from '../log/port.ts';
+import { tendedLog, logAttributes, mergeLogSpec, parseLogOptions, type LogSubject } from '../log/log-options.ts';
+import type { TendedLog, LogFileOptions } from '../log/port.ts';
 import { effectiveArgs } from '../runtime/spec/process.ts';
 import type { Parts } from './parts.ts';
 
@@ -29,9 +29,9 @@ export function isLogReadable(container: Container): boolean {
   return parseLogOptions(log, log).isReadable;
 }
 
-/** null: its output goes to no service. */
-export function forwardedLogOf(container: Container, path: string): ForwardedLog | null {
-  return forwardedLog(container.spec.host.log, subjectOf(container), path);
+/** null: it only has to be written. */
+export function tendedLogOf(container: Container, path: string): TendedLog | null {
+  return tendedLog(container.spec.host.log, subjectOf(container), path);
 }
 
 function subjectOf({ id, name, imageId, createdAt, spec }: Container): LogSubject {

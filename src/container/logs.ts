@@ -5,7 +5,7 @@ import { EngineError } from '../core/engine-error.ts';
 import type { Container } from '../lifecycle/container.ts';
 import type { LogEntry, LogFileOptions, LogReadOptions } from '../log/port.ts';
 import { containerDirectory } from './details.ts';
-import { forwardedLogOf, isLogReadable, logFileOf } from './log-file.ts';
+import { tendedLogOf, isLogReadable, logFileOf } from './log-file.ts';
 import type { Parts } from './parts.ts';
 import { liveOf } from './status.ts';
 
@@ -38,18 +38,18 @@ export function logFileFor(parts: Parts, container: Container): LogFileOptions |
   return logFileOf(container, logPath(parts, container));
 }
 
-/** To the service of the container's log driver, if it has one, from now on. */
-export function forwardLog(parts: Parts, container: Container): void {
-  const log = forwardedLogOf(container, logPath(parts, container));
-  if (log !== null) parts.logForwarding.begin(container.id, log);
+/** From now on it is sent to its service, and its rotated files are packed, where the container asks for that. */
+export function tendLog(parts: Parts, container: Container): void {
+  const log = tendedLogOf(container, logPath(parts, container));
+  if (log !== null) parts.logTending.begin(container.id, log);
 }
 
 /** Boot: of containers that do not run, what was not sent before. */
-export function forwardRemainders(parts: Parts): void {
+export function tendRemainders(parts: Parts): void {
   for (const container of parts.supervisor.list()) {
     if (liveOf(container) !== null || container.state.at === 'created') continue;
-    forwardLog(parts, container);
-    parts.logForwarding.end(container.id);
+    tendLog(parts, container);
+    parts.logTending.end(container.id);
   }
 }
 

@@ -4,7 +4,7 @@ import type { LogSpec } from '../core/container-spec.ts';
 import type { Logger } from '../core/log.ts';
 import type { EventPublisher } from '../event/port.ts';
 import type { Image, Images, Platform, TreeArchive } from '../image/port.ts';
-import type { LogForwarding, ReadLog } from '../log/port.ts';
+import type { LogTending, ReadLog } from '../log/port.ts';
 import type { Network, Networks } from '../network/port.ts';
 import type { DaemonDefaults, HostFacts } from '../runtime/spec/input.ts';
 import type { History } from '../store/port.ts';
@@ -27,7 +27,7 @@ export interface ContainerNeeds {
   readonly readLog: ReadLog;
   /** What happened to each container, as the supervisor told it. */
   readonly history: Pick<History, 'read' | 'closed'>;
-  readonly logForwarding: LogForwarding;
+  readonly logTending: LogTending;
   readonly clock: Clock;
   readonly logger: Logger;
   /** kernel.files fits. */

@@ -22,7 +22,7 @@ import { containerDirectory } from './details.ts';
 import { eventAttributes } from './events.ts';
 import { donorPid, ipcDonor, networkDonor } from './joined.ts';
 import { linkEnv, resolveLinks, type ResolvedLink } from './links.ts';
-import { forwardLog, logFileFor } from './logs.ts';
+import { tendLog, logFileFor } from './logs.ts';
 import type { ContainerSettings, Parts } from './parts.ts';
 import { ensureWorkingDirectory, RunMounts } from './rootfs.ts';
 import { acquireMount, fileMounts, mountShm, releaseMount, shmDirectory } from './start-mounts.ts';
@@ -91,8 +91,8 @@ export class StartResources implements Resources {
       host: parts.host,
       daemon: parts.daemon,
     });
-    forwardLog(parts, container);
-    stack.defer(async () => parts.logForwarding.end(id));
+    tendLog(parts, container);
+    stack.defer(async () => parts.logTending.end(id));
     return {
       id,
       run: container.run,
@@ -107,7 +107,7 @@ export class StartResources implements Resources {
 
   async release(container: Container): Promise<void> {
     const parts = this.#parts;
-    parts.logForwarding.end(container.id);
+    parts.logTending.end(container.id);
     await releaseAll([
       async () => parts.networks.detach(container.id),
       async () => this.#releaseShm(container),
@@ -120,7 +120,7 @@ export class StartResources implements Resources {
   async adopt(container: Container): Promise<void> {
     const { networks, volumes } = this.#parts;
     this.#runMounts.adopt(container.id);
-    forwardLog(this.#parts, container);
+    tendLog(this.#parts, container);
     await networks.adopt(container.id);
     for (const mount of container.mounts) if (mount.type === 'volume') await volumes.acquire(mount.name, container.id);
   }
@@ -128,7 +128,7 @@ export class StartResources implements Resources {
   async destroy(container: Container, options: { readonly volumes: boolean }): Promise<void> {
     const parts = this.#parts;
     const { id } = container;
-    await parts.logForwarding.remove(id);
+    await parts.logTending.remove(id);
     await releaseAll([
       async () => parts.images.snapshots.remove(id),
       async () => rm(containerDirectory(parts.settings.dataRoot, id), { recursive: true, force: true }),

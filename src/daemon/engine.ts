@@ -21,7 +21,7 @@ import { treeArchive } from '../image/tree-archive.ts';
 import { openKernel } from '../kernel/kernel.ts';
 import { decodeContainer } from '../lifecycle/created.ts';
 import { isLive } from '../lifecycle/state.ts';
-import { openForwarders } from '../log/forwarders.ts';
+import { openLogTending } from '../log/log-tending.ts';
 import { readLog } from '../log/read-log.ts';
 import { openNetworks } from '../network/open-networks.ts';
 import type { Networks } from '../network/port.ts';
@@ -120,19 +120,20 @@ export async function openEngine({
   });
   const archive = treeArchive(kernel);
   const initPath = await findInit(dirname(nativeProgram('shim')));
-  const logForwarding = opening.use(
-    openForwarders({
+  const logTending = opening.use(
+    openLogTending({
       host: {
         hostname: hostname(),
         env: process.env,
         sendDatagrams: (path, messages) => kernel.sendDatagrams(path, messages),
       },
+      replace: (id, inode) => runtime.logCompressed?.(id, inode) ?? false,
       clock,
       logger,
     }),
   );
   const supervisorOf = (): typeof supervisor => supervisor;
-  const { containers, resources, forwardRemainders } = openContainers({
+  const { containers, resources, tendRemainders } = openContainers({
     supervisor: supervisorOf,
     images,
     networks,
@@ -141,7 +142,7 @@ export async function openEngine({
     events,
     history: store.history,
     readLog,
-    logForwarding,
+    logTending,
     clock,
     logger,
     files: kernel.files,
@@ -183,7 +184,7 @@ export async function openEngine({
   });
   opening.use(supervisor);
   await recoverEngine({ records, images, networks, volumes, supervisor, setAside: () => store.setAside(), logger });
-  forwardRemainders();
+  tendRemainders();
   // While containers run, their network stays; else nothing of ours is left on the host.
   opening.defer(() => networks.shutdown({ keep: supervisor.list().some(({ state }) => isLive(state)) }));
   opening.defer(() =>

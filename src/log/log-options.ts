@@ -6,7 +6,7 @@ import type { LogSpec } from '../core/container-spec.ts';
 import { EngineError } from '../core/engine-error.ts';
 import type { LogDriver, MessageSource } from './drivers/driver.ts';
 import { SERVICE_DRIVERS } from './drivers/drivers.ts';
-import type { ForwardedLog, LogFileOptions } from './port.ts';
+import type { LogFileOptions, TendedLog } from './port.ts';
 
 /** Unlike Docker's json-file, output is bounded when nothing is asked. */
 export const DEFAULT_MAX_SIZE_BYTES = 20_000_000;
@@ -20,6 +20,8 @@ export interface LogConfig {
   readonly isReadable: boolean;
   /** null: output is kept nowhere. */
   readonly file: Pick<LogFileOptions, 'maxSizeBytes' | 'maxFiles'> | null;
+  /** Rotated files are packed. */
+  readonly compress: boolean;
   /** What is to be written into each line. */
   readonly selection: AttributeSelection;
 }
@@ -66,12 +68,15 @@ const NOTHING: AttributeSelection = { labels: [], labelsRegex: null, env: [], en
  */
 export function parseLogOptions(asked: LogSpec, defaults: LogSpec): LogConfig {
   const { driver, options } = mergeLogSpec(asked, defaults);
-  if (driver === 'none') return { driver, service: null, isReadable: false, file: null, selection: NOTHING };
+  if (driver === 'none')
+    return { driver, service: null, isReadable: false, file: null, compress: false, selection: NOTHING };
   checkMode(options);
   const service = SERVICE_DRIVERS.get(driver);
   if (service !== undefined) return serviceConfig(service, options);
   checkNames(driver, options);
-  return { driver, service: null, isReadable: true, file: fileOptions(options), selection: selectionOf(options) };
+  const file = fileOptions(options);
+  const compress = parseBool(options['compress'] ?? '') ?? false;
+  return { driver, service: null, isReadable: true, file, compress, selection: selectionOf(options) };
 }
 
 /** The local file is the service's buffer; the options that bound it are those of Docker's dual logging. */
@@ -95,15 +100,23 @@ function serviceConfig(service: LogDriver, options: Readonly<Record<string, stri
   const bounds = fileOptions({ ...(size && { 'max-size': size }), 'max-file': files || String(DEFAULT_MAX_FILES) });
   const selection = selectionOf(options);
   service.check(options);
-  return { driver: service.name, service, isReadable: parseBool(disabled) !== true, file: bounds, selection };
+  return {
+    driver: service.name,
+    service,
+    isReadable: parseBool(disabled) !== true,
+    file: bounds,
+    compress: false,
+    selection,
+  };
 }
 
-/** null: the driver has no service. `log`: with the defaults put in; `path`: of the local file. */
-export function forwardedLog(log: LogSpec, subject: LogSubject, path: string): ForwardedLog | null {
+/** null: it only has to be written. `log`: with the defaults put in; `path`: of the local file. */
+export function tendedLog(log: LogSpec, subject: LogSubject, path: string): TendedLog | null {
   const config = parseLogOptions(log, log);
-  if (config.service === null || config.file === null) return null;
+  const { service: driver, compress } = config;
+  if (config.file === null || (driver === null && !compress)) return null;
   const file = { path, ...config.file, attributes: {} };
-  return { file, driver: config.service, source: messageSource(config, log.options, subject) };
+  return { file, compress, service: driver && { driver, source: messageSource(config, log.options, subject) } };
 }
 
 /** What the messages to the service of `config` are made of. */
@@ -177,19 +190,10 @@ function fileOptions(options: Readonly<Record<string, string>>): Pick<LogFileOpt
   if (compress !== undefined) {
     const wanted = parseBool(compress);
     if (wanted === null) refuse(`strconv.ParseBool: parsing ${JSON.stringify(compress)}: invalid syntax`);
-    if (wanted) refuseCompression(maxFiles, maxSizeBytes);
+    if (wanted && (maxFiles < 2 || maxSizeBytes === null))
+      refuse('compress cannot be true when max-file is less than 2 or max-size is not set');
   }
   return { maxSizeBytes, maxFiles };
-}
-
-function refuseCompression(maxFiles: number, maxSizeBytes: number | null): never {
-  if (maxFiles < 2 || maxSizeBytes === null) {
-    refuse('compress cannot be true when max-file is less than 2 or max-size is not set');
-  }
-  throw new EngineError(
-    'OPTION_UNSUPPORTED',
-    "log opt 'compress' is not supported: rotated files are kept as they are",
-  );
 }
 
 function selectionOf(options: Readonly<Record<string, string>>): AttributeSelection {

@@ -58,10 +58,13 @@ export interface ForwardingStatus {
   readonly lastError: string;
 }
 
-/** Sends logs to services. Containers whose driver has no service are not its concern; nothing here ever waits for one. */
-export interface LogForwarding {
+/**
+ * What the daemon does about a log beyond the writing: sends it to a service, packs rotated files. Other logs are not its
+ * concern; nothing here is ever waited for.
+ */
+export interface LogTending {
   /** Before the first output of a run, and for what an earlier run left. Idempotent. */
-  begin(containerId: string, log: ForwardedLog): void;
+  begin(containerId: string, log: TendedLog): void;
   /** No more output comes until the next begin(). */
   end(containerId: string): void;
   /** Before the log's files are removed; resolves when they may be. */
@@ -70,9 +73,9 @@ export interface LogForwarding {
   status(containerId: string): ForwardingStatus | null;
 }
 
-/** Made by forwardedLog() of log-options.ts. */
-export interface ForwardedLog {
+/** Made by tendedLog() of log-options.ts. */
+export interface TendedLog {
   readonly file: LogFileOptions;
-  readonly driver: LogDriver;
-  readonly source: MessageSource;
+  readonly service: { readonly driver: LogDriver; readonly source: MessageSource } | null;
+  readonly compress: boolean;
 }

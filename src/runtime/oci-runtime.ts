@@ -225,6 +225,13 @@ class OciRuntime implements Runtime {
     return updateCgroup(this.#options.kernel.cgroups, cgroupPath, resources as OciResources);
   }
 
+  logCompressed(id: string, inode: bigint): boolean {
+    const link = this.#links.get(id);
+    if (link === undefined || link.isOver) return false;
+    link.connection.logCompressed(inode);
+    return true;
+  }
+
   async release(id: string): Promise<void> {
     const directory = stateDirOf(this.#options.execRoot, id);
     const link = this.#links.get(id);

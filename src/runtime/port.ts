@@ -36,6 +36,11 @@ export interface Runtime {
   processes(id: string): Promise<number[]>;
   /** Applies changed limits to the running container. `resources` is the OCI linux.resources object. */
   update(id: string, resources: object): Promise<void>;
+  /**
+   * A rotated file of the run's log was compressed, to LOG.INODE.tmp beside it: whoever rotates the log puts the copy into
+   * its place. False when nobody does now. Left out by runtimes that rotate otherwise.
+   */
+  logCompressed?(id: string, inode: bigint): boolean;
   /** Removes whatever a run left: shim directory, runtime state, cgroup. Idempotent; kills what still lives. */
   release(id: string): Promise<void>;
   /** Told of everything that happens to processes, in order for each container. Set once, before start or recover. */

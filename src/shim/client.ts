@@ -13,6 +13,7 @@ import {
   encodeHelloAttach,
   encodeHelloControl,
   encodeHelloExec,
+  encodeLogCompressed,
   encodeResize,
   encodeSignal,
   LineReader,
@@ -166,6 +167,11 @@ export class ShimConnection implements Disposable {
   /** To the first process, or an exec's; never to a recycled pid. SIGKILL also ends a start that hangs. */
   signal(signal: number, execId?: string): void {
     this.#socket.write(encodeSignal(signal, execId));
+  }
+
+  /** The copy LOG.INODE.tmp takes the place of the rotated file of that inode; the shim renames, as it rotates. */
+  logCompressed(inode: bigint): void {
+    this.#socket.write(encodeLogCompressed(inode));
   }
 
   [Symbol.dispose](): void {

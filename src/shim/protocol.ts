@@ -21,6 +21,7 @@ const FRAME_TYPES = {
   'hello-attach': 4,
   'hello-control': 5,
   'hello-exec': 6,
+  'log-compressed': 7,
 } as const;
 
 export type FrameKind = keyof typeof FRAME_TYPES;
@@ -96,6 +97,13 @@ export function encodeResize(rows: number, columns: number, execId = ''): Buffer
 
 export function encodeSignal(signal: number, execId = ''): Buffer {
   return encodeFrame('signal', Buffer.concat([Buffer.of(signal), Buffer.from(execId, 'latin1')]));
+}
+
+/** `inode`: of the rotated file whose compressed copy is ready. */
+export function encodeLogCompressed(inode: bigint): Buffer {
+  const payload = Buffer.alloc(8);
+  payload.writeBigUInt64BE(inode);
+  return encodeFrame('log-compressed', payload);
 }
 
 export function encodeHelloAttach(mask: number): Buffer {

@@ -12,7 +12,7 @@ import { gunzipSync, inflateSync } from 'node:zlib';
 
 import { EngineError } from '../../core/engine-error.ts';
 import { JsonLineParser } from '../json-line.ts';
-import { forwardedLog, parseLogOptions, type LogSubject } from '../log-options.ts';
+import { tendedLog, parseLogOptions, type LogSubject } from '../log-options.ts';
 import type { LogEntry } from '../port.ts';
 import { RefusedForGood, type Destination, type DriverHost } from './driver.ts';
 import { SERVICE_DRIVERS } from './drivers.ts';
@@ -56,9 +56,9 @@ function open(
   options: Record<string, string>,
   host: Partial<DriverHost> = {},
 ): Destination {
-  const log = forwardedLog({ driver, options }, SUBJECT, '/x');
-  assert(log !== null);
-  const destination = log.driver.open(log.source, { ...HOST, ...host });
+  const log = tendedLog({ driver, options }, SUBJECT, '/x');
+  assert(log?.service);
+  const destination = log.service.driver.open(log.service.source, { ...HOST, ...host });
   t.after(() => destination[Symbol.dispose]());
   return destination;
 }
