@@ -11,6 +11,7 @@ import {
   encodeHelloAttach,
   encodeHelloControl,
   encodeHelloExec,
+  encodeLogCompressed,
   encodeResize,
   encodeSignal,
 } from './protocol.ts';
@@ -44,6 +45,7 @@ const bytesToSend = fc.array(
     fc.tuple(fc.nat(70000), fc.nat(70000), fc.string()).map(([rows, columns, id]) => encodeResize(rows, columns, id)),
     fc.tuple(fc.constantFrom(0, 18, 28, 65, 255), fc.string()).map(([signal, id]) => encodeSignal(signal, id)),
     fc.uint8Array({ maxLength: 40 }).map((data) => encodeFrame('hello-exec', data)),
+    fc.bigInt({ min: 0n, max: 2n ** 64n - 1n }).map((inode) => encodeLogCompressed(inode)),
     fc.constantFrom('/nope', '/etc/hostname', '/dev/null/x').map((processFile) =>
       encodeHelloExec({
         execId: 'x',
