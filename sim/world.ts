@@ -206,7 +206,7 @@ export class World {
           : {
               ...collection,
               put: (key, record, options) =>
-                plant.dropsWrite?.(record) === true ? undefined : collection.put(key, record, options),
+                plant.dropsWrite?.(record) === true ? options?.also?.() : collection.put(key, record, options),
             },
       runtime,
       resources: new SimResources(this.#kernel, alive, this.#files),

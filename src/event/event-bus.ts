@@ -24,7 +24,11 @@ export class EventBus implements EventPublisher, EventSource {
     this.#sequence = journal.lastSequence();
   }
 
-  publish({ type, action, actor, timeNs }: NewEvent): void {
+  publish(event: NewEvent): void {
+    this.record(event)();
+  }
+
+  record({ type, action, actor, timeNs }: NewEvent): () => void {
     const event: EngineEvent = {
       type,
       action,
@@ -34,7 +38,9 @@ export class EventBus implements EventPublisher, EventSource {
       sequence: ++this.#sequence,
     };
     this.#journal.append(event);
-    for (const listener of this.#listeners) listener(event);
+    return () => {
+      for (const listener of this.#listeners) listener(event);
+    };
   }
 
   async *subscribe({

@@ -17,6 +17,11 @@ export type NewEvent = Pick<EngineEvent, 'type' | 'action' | 'actor'> & { readon
 
 export interface EventPublisher {
   publish(event: NewEvent): void;
+  /**
+   * In two steps: writes it into the journal now (together with whatever else the caller has in its transaction), and
+   * returns what tells the subscribers, to be called at once when that was committed, or never.
+   */
+  record?(event: NewEvent): () => void;
 }
 
 /** Where events are kept; store/ implements it, with a bounded number of rows. */

@@ -1,7 +1,7 @@
 /** What every part of the supervisor works with. */
 import type { Clock } from '../core/clock.ts';
 import type { Logger } from '../core/log.ts';
-import type { EventPublisher } from '../event/port.ts';
+import type { EventPublisher, NewEvent } from '../event/port.ts';
 import type { Container } from '../lifecycle/container.ts';
 import type { Event, Step } from '../lifecycle/event.ts';
 import type { Runtime } from '../runtime/port.ts';
@@ -31,14 +31,34 @@ export type Context = Required<SupervisorOptions>;
 
 /** Publishes an event of a container, with the attributes that all of its events have. */
 export function publishOf(
-  { events, resources }: Pick<Context, 'events' | 'resources'>,
+  context: Pick<Context, 'events' | 'resources'>,
   container: Container,
   action: string,
   attributes: Readonly<Record<string, string>> = {},
 ): void {
-  events.publish({
+  context.events.publish(eventOf(context, container, action, attributes));
+}
+
+/** Writes it into the journal; the result tells the subscribers. */
+export function recordOf(
+  context: Pick<Context, 'events' | 'resources'>,
+  container: Container,
+  action: string,
+  attributes: Readonly<Record<string, string>>,
+): () => void {
+  const event = eventOf(context, container, action, attributes);
+  return context.events.record?.(event) ?? (() => context.events.publish(event));
+}
+
+function eventOf(
+  { resources }: Pick<Context, 'resources'>,
+  container: Container,
+  action: string,
+  attributes: Readonly<Record<string, string>>,
+): NewEvent {
+  return {
     type: 'container',
     action,
     actor: { id: container.id, attributes: { ...resources.eventAttributes(container), ...attributes } },
-  });
+  };
 }

@@ -13,10 +13,11 @@ import { countsAsRunning, lastExit } from '../lifecycle/state.ts';
 import { storyOf, type StoryEntry } from '../lifecycle/story.ts';
 import * as words from '../lifecycle/words.ts';
 import { Attachments } from './attachments.ts';
-import { publishOf, type Context } from './context.ts';
+import { publishOf, recordOf, type Context } from './context.ts';
 import type { Execs } from './execs.ts';
 import { Probe } from './probe.ts';
 import { Processes } from './processes.ts';
+import { ReleaseGate } from './release-gate.ts';
 import { Requests } from './requests.ts';
 import { Waits, type WaitResult } from './waits.ts';
 
@@ -45,6 +46,11 @@ export class Keeper {
   readonly #timers = new Map<TimerName, Disposable>();
   readonly #processes: Processes;
   readonly #probe: Probe;
+  readonly #gate: ReleaseGate;
+  /** Events of the present step that are not in the journal yet. */
+  #unrecorded: Extract<Effect, { kind: 'publish' }>[] = [];
+  /** In the journal; their subscribers are told when that is committed. */
+  #recorded: (() => void)[] = [];
   #forgotten = false;
   #closed = false;
 
@@ -62,6 +68,7 @@ export class Keeper {
     );
     this.#processes = new Processes(host.context, this);
     this.#probe = new Probe(host.context, host.execs, this);
+    this.#gate = new ReleaseGate(host.context.clock);
   }
 
   /** Nothing is open, pending or under way. */
@@ -76,6 +83,11 @@ export class Keeper {
   /** Resolves once all events so far were handled (their effects may still be under way). */
   settled(): Promise<void> {
     return new Promise((resolve) => this.#mailbox.send({ event: null, done: resolve }));
+  }
+
+  /** Resolves when nobody needs to wait for what the last run held any more. */
+  released(): Promise<void> {
+    return new Promise((resolve) => this.#gate.pass(resolve));
   }
 
   request(ticket: Ticket, event: Request): Promise<Answer> {
@@ -98,6 +110,7 @@ export class Keeper {
     for (const timer of this.#timers.values()) timer[Symbol.dispose]();
     this.#timers.clear();
     this.#probe.cancel();
+    this.#gate.open();
     this.#requests.refuseAll(() => new EngineError('DAEMON_SHUTTING_DOWN', 'the daemon is shutting down'));
     this.attachments.drop();
   }
@@ -126,15 +139,21 @@ export class Keeper {
     const nowNs = clock.wallNs();
     const step = transition(before, event, nowNs);
     const { container, effects, volatile } = step;
+    const saves = container !== before && volatile !== true;
     const tell = (): void => this.#tell(storyOf(before, event, step, nowNs), nowNs);
-    if (container === before || volatile === true) tell();
+    this.#unrecorded = effects.filter((effect) => effect.kind === 'publish');
+    if (!saves) tell();
     if (container !== before) {
-      const error = volatile === true ? null : this.#save(before, container, tell);
+      const error = saves ? this.#save(before, container, tell) : null;
       if (error !== null && 'request' in event) return this.#requests.refuse(event.request, error);
       this.container = container; // A fact stays one, saved or not.
+      this.#deliver();
     }
+    // The answers come first in the list, and shall yet be given when what is to be released is.
+    if (effects.some((effect) => effect.kind === 'release')) this.#gate.shut();
+    if (event.kind === 'released') this.#gate.open();
     for (const effect of effects) this.#perform(effect);
-    if (this.waits.size > 0) this.#wakeIfDown();
+    if (this.waits.size > 0) this.#gate.pass(() => this.#wakeIfDown());
   }
 
   /** Synced to disk where a power cut must not undo what was promised: a stop, a removal, a change of the record. */
@@ -143,11 +162,19 @@ export class Keeper {
     const down = container.intent.wanted !== before.intent.wanted && container.intent.wanted !== 'run';
     const durable = down || container.name !== before.name || container.spec !== before.spec;
     try {
-      records.put(container.id, container, { durable, also });
+      records.put(container.id, container, {
+        durable,
+        also: () => {
+          also();
+          this.#recordEvents(container);
+        },
+      });
+      this.#unrecorded = [];
       if (!durable) this.#host.savedSoftly(this);
       return null;
     } catch (error) {
       logger.error({ container: container.id, error: messageOf(error) }, 'a container could not be saved');
+      this.#recorded = [];
       this.#host.savedSoftly(this); // Tried again soon.
       return error instanceof Error ? error : new Error(messageOf(error));
     }
@@ -156,6 +183,32 @@ export class Keeper {
   #tell(story: readonly StoryEntry[], nowNs: bigint): void {
     const { history } = this.#host.context;
     for (const entry of story) history.append(this.container.id, entry, nowNs);
+  }
+
+  /** In the transaction of the record that they tell of, so that a daemon killed at any instruction leaves both or none. */
+  #recordEvents(container: Container): void {
+    const { context } = this.#host;
+    this.#recorded = this.#unrecorded.map(({ action, attributes }) => recordOf(context, container, action, attributes));
+  }
+
+  #deliver(): void {
+    const recorded = this.#recorded;
+    this.#recorded = [];
+    for (const tell of recorded) tell();
+  }
+
+  /** Of a step that changes no record. */
+  #publish(effect: Extract<Effect, { kind: 'publish' }>): void {
+    if (!this.#unrecorded.includes(effect)) return; // Told with the record.
+    const { context } = this.#host;
+    try {
+      publishOf(context, this.container, effect.action, effect.attributes);
+    } catch (error) {
+      context.logger.error(
+        { container: this.container.id, error: messageOf(error) },
+        'an event could not be published',
+      );
+    }
   }
 
   // One case for each effect; long because there are many.
@@ -183,7 +236,7 @@ export class Keeper {
       case 'clear-timer':
         return this.#clearTimer(effect.timer);
       case 'publish':
-        return publishOf(this.#host.context, container, effect.action, effect.attributes);
+        return this.#publish(effect);
       case 'answer':
         return this.#requests.answer(effect.request, effect.answer);
       case 'refuse':
@@ -194,10 +247,11 @@ export class Keeper {
         if (effect.until === 'removed' && effect.error !== undefined) {
           this.waits.removed({ ...this.#waitResult(), error: effect.error.message });
         }
+        if (effect.until === 'stopped') return this.#gate.pass(() => this.#requests.settle('stopped', effect.error));
         return this.#requests.settle(effect.until, effect.error);
       case 'ended':
         this.#host.execs.endAll(container);
-        return this.waits.end({ exitCode: effect.exitCode, error: effect.error });
+        return this.#gate.pass(() => this.waits.end({ exitCode: effect.exitCode, error: effect.error }));
       case 'forget':
         return this.#forget();
       case 'report-stuck':
@@ -231,10 +285,15 @@ export class Keeper {
     const { container } = this;
     this.#forgotten = true;
     try {
-      const also = (): void => context.history.close(container.id, container.name, context.clock.wallNs());
+      const also = (): void => {
+        context.history.close(container.id, container.name, context.clock.wallNs());
+        this.#recordEvents(container);
+      };
       context.records.delete(container.id, { durable: true, also });
+      this.#unrecorded = [];
     } catch (error) {
       // Its files are gone; at the next start of the daemon the removal is done again.
+      this.#recorded = [];
       context.logger.error(
         { container: container.id, error: messageOf(error) },
         'a removed container is still in the records',
@@ -243,8 +302,10 @@ export class Keeper {
     for (const timer of this.#timers.values()) timer[Symbol.dispose]();
     this.#timers.clear();
     execs.forget(container.id);
+    this.#gate.open();
     this.attachments.drop();
     this.#host.forget(this);
+    this.#deliver();
     // Gone without an error, also where its start failed (moby SetRemoved() clears it): the start's answer told that.
     this.waits.removed({ ...this.#waitResult(), error: '' });
   }
