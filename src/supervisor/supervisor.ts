@@ -132,10 +132,12 @@ class ContainerSupervisor implements Supervisor {
   }
 
   async wait(id: string, condition: WaitCondition, signal: AbortSignal): Promise<WaitResult> {
-    const { container, waits } = this.#keeper(id);
+    const keeper = this.#keeper(id);
+    const { container, waits } = keeper;
     const atRest = !countsAsRunning(container) && container.state.at !== 'starting';
     if (condition === 'not-running' && atRest) {
       const exit = lastExit(container);
+      await keeper.released();
       return { exitCode: exit?.code ?? 0, error: exit?.error ?? '' };
     }
     return await waits.add(condition, signal);
