@@ -5,13 +5,13 @@
 #   test/vm/run.sh 'src/kernel/*.test.ts' ...   these test files
 #   test/vm/run.sh COMMAND...            a command, in the work tree; `sh` is a shell (on a terminal)
 #   test/vm/run.sh --reboot-test         a power cut under running containers, then a second boot from the same disk
-# In the environment: LSVM_LIMIT_S (3600), LSVM_MEMORY_MB (3072), LSVM_BARE_CGROUPS=1 (no controller is enabled),
+# In the environment: LSVM_LIMIT_S (5400), LSVM_MEMORY_MB (3072), LSVM_BARE_CGROUPS=1 (no controller is enabled),
 # LSVM_REVISION (a commit instead of the work tree), LSVM_KERNEL_ARGUMENTS, LSVM_VERBOSE=1 (the kernel's messages), LSVM_TIMES=1 (how long what took).
 set -eu
 cd "$(dirname "$0")/../.."
 tree=$PWD
 cache=$tree/build/vm
-limit_s=${LSVM_LIMIT_S:-3600}
+limit_s=${LSVM_LIMIT_S:-5400}
 say() { printf '\033[1m==>\033[0m %s\n' "$*" >&2; }
 
 # --- what to boot -------------------------------------------------------------------------------------------------
