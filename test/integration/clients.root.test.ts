@@ -88,6 +88,25 @@ test('restart: FinishedAt is the end of the run before', async () => {
   await daemon.api('DELETE', `/v1.51/containers/${id}?force=1`);
 });
 
+test('stop, kill and wait, remove: what was published and joined is free when they are answered', async () => {
+  const host = { NetworkMode: 'free', PortBindings: { '80/tcp': [{ HostIp: '127.0.0.1', HostPort: '0' }] } };
+  await daemon.api('POST', '/v1.51/networks/create', { Name: 'free' });
+  const first = await start({ Cmd: ['sleep', '60'], HostConfig: host });
+  const { json } = await daemon.api('GET', `/v1.51/containers/${first}/json`);
+  const port: string = json.NetworkSettings.Ports['80/tcp'][0].HostPort;
+  const body = {
+    Cmd: ['sleep', '60'],
+    HostConfig: { ...host, PortBindings: { '80/tcp': [{ HostIp: '127.0.0.1', HostPort: port }] } },
+  };
+  await daemon.api('POST', `/v1.51/containers/${first}/stop?t=0`);
+  const second = await start(body);
+  await daemon.api('POST', `/v1.51/containers/${second}/kill`);
+  await daemon.api('POST', `/v1.51/containers/${second}/wait`);
+  const third = await start(body);
+  await daemon.api('DELETE', `/v1.51/containers/${third}?force=1`);
+  assert.equal((await daemon.api('DELETE', '/v1.51/networks/free')).status, 204);
+});
+
 test('commit: of a container that is just ending', async () => {
   for (let i = 0; i < 5; i++) {
     const id = await start({ Cmd: ['sh', '-c', `usleep ${i * 4000}`] });
