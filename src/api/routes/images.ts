@@ -11,7 +11,7 @@ import {
   parseImagePrune,
 } from '../wire/image.ts';
 import { parsePlatformJson } from '../wire/platform.ts';
-import { joinRepoTag } from '../wire/reference.ts';
+import { joinRepoTag, withoutTag } from '../wire/reference.ts';
 import { parseAuthHeader } from '../wire/registry-auth.ts';
 
 export const imageRoutes: readonly AnyRoute[] = [
@@ -72,6 +72,10 @@ async function tagImage(exchange: Exchange): Promise<Reply> {
   const { parts, query } = exchange;
   const reference = joinRepoTag(query.text('repo'), query.text('tag'));
   if (reference === null) throw new EngineError('IMAGE_REFERENCE_INVALID', 'invalid reference format');
+  if (withoutTag(reference).replace(/^(?:docker\.io\/)?(?:library\/)?/, '') === 'sha256') {
+    const message = 'refusing to create an ambiguous tag using digest algorithm as name';
+    throw new EngineError('IMAGE_REFERENCE_INVALID', message);
+  }
   await parts.images.tag(param(exchange, 'name'), reference);
   return { status: 201 };
 }
