@@ -183,7 +183,17 @@ export async function openEngine({
     stuck: describeStuck,
   });
   opening.use(supervisor);
-  await recoverEngine({ records, images, networks, volumes, supervisor, setAside: () => store.setAside(), logger });
+  await recoverEngine({
+    records,
+    images,
+    networks,
+    volumes,
+    supervisor,
+    setAside: () => store.setAside(),
+    dataRoot,
+    files: kernel.files,
+    logger,
+  });
   tendRemainders();
   // While containers run, their network stays; else nothing of ours is left on the host.
   opening.defer(() => networks.shutdown({ keep: supervisor.list().some(({ state }) => isLive(state)) }));

@@ -3,8 +3,10 @@
  * other; last the supervisor asks the runtime what is true and decides.
  */
 import { snapshotsOf } from '../container/start-mounts.ts';
+import { sweepDirectories } from '../container/sweep.ts';
 import type { Logger } from '../core/log.ts';
 import type { Images } from '../image/port.ts';
+import type { Files } from '../kernel/port.ts';
 import type { Container } from '../lifecycle/container.ts';
 import { isLive } from '../lifecycle/state.ts';
 import type { Networks } from '../network/port.ts';
@@ -29,6 +31,8 @@ export async function recoverEngine({
   volumes,
   supervisor,
   setAside,
+  dataRoot,
+  files,
   logger,
 }: {
   readonly records: Collection<Container>;
@@ -37,6 +41,8 @@ export async function recoverEngine({
   readonly volumes: Volumes;
   readonly supervisor: Supervisor;
   readonly setAside: () => readonly SetAside[];
+  readonly dataRoot: string;
+  readonly files: Pick<Files, 'removeTree'>;
   readonly logger: Logger;
 }): Promise<void> {
   const containers = [...records.load().values()];
@@ -55,6 +61,12 @@ export async function recoverEngine({
     networks.recover(mayLive),
     volumes.recover(mayLive),
     images.snapshots.sweep(new Set([...containers.flatMap(snapshotsOf), ...unread])),
+    sweepDirectories({
+      dataRoot,
+      known: new Set([...containers.map(({ id }) => id), ...unread]),
+      removeTree: (path) => files.removeTree(path),
+      logger,
+    }),
   ]);
   await supervisor.recover();
   if (containers.length > 0) {

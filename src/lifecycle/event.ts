@@ -19,8 +19,14 @@ export interface Change {
 
 /** What the runtime found of a process; `none`: there was nothing to look for. */
 export type Finding =
-  | { readonly at: 'running'; readonly pid: number; readonly paused: boolean; readonly oomKilled: boolean }
-  | { readonly at: 'exited'; readonly exit: Exit }
+  | {
+      readonly at: 'running';
+      readonly pid: number;
+      readonly startedAt?: Timestamp;
+      readonly paused: boolean;
+      readonly oomKilled: boolean;
+    }
+  | { readonly at: 'exited'; readonly exit: Exit; readonly pid?: number; readonly startedAt?: Timestamp }
   | { readonly at: 'never-started' }
   | { readonly at: 'lost'; readonly because: 'reboot' | 'shim-died' }
   | { readonly at: 'none' };

@@ -99,13 +99,13 @@ function foundOfStarting(container: Container, finding: Finding, nowNs: bigint):
   if (state.at !== 'starting') throw new Error(`not starting: ${state.at}`);
   switch (finding.at) {
     case 'running': {
-      const startedAt = formatTime(nowNs);
+      const { startedAt = formatTime(nowNs) } = finding;
       return onProcessStarted(container, { kind: 'process-started', run, pid: finding.pid, startedAt }, nowNs);
     }
     case 'exited': {
-      const pid = state.early?.pid ?? 0;
-      const over: Container = { ...container, state: { ...state, early: { pid, exit: finding.exit } } };
-      return onProcessStarted(over, { kind: 'process-started', run, pid, startedAt: finding.exit.at }, nowNs);
+      const { exit, pid = state.early?.pid ?? 0, startedAt = exit.at } = finding;
+      const over: Container = { ...container, state: { ...state, early: { pid, exit } } };
+      return onProcessStarted(over, { kind: 'process-started', run, pid, startedAt }, nowNs);
     }
     case 'never-started':
     case 'lost':

@@ -110,6 +110,10 @@ export function storyOf(before: Container, event: Event, step: Step, nowNs: bigi
   }
   const fact = factOf(before, event, after);
   if (fact !== null) told.push(fact);
+  if (event.kind === 'found' && fact !== null && before.state.at === 'starting') {
+    const { finding } = event;
+    if (finding.at === 'running' || finding.at === 'exited') told.push(started(before, finding.pid ?? 0));
+  }
   const end = endOf(before, event, after, nowNs);
   if (end !== null) told.push(end);
   if (event.kind === 'found' && event.boot) {
@@ -280,6 +284,8 @@ function rawExitOf({ state }: Container, event: Event): Exit | null {
 function pidOf({ state }: Container, event: Event): number {
   if (isLive(state)) return state.pid;
   if (event.kind === 'exited' || event.kind === 'process-started') return event.pid;
+  if (event.kind === 'found' && event.finding.at === 'exited' && event.finding.pid !== undefined)
+    return event.finding.pid;
   return state.at === 'starting' ? (state.early?.pid ?? 0) : 0;
 }
 

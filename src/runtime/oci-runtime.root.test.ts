@@ -262,7 +262,7 @@ for (const name of ['crun', 'runc'] as const) {
         runtime: name,
         host: { resources: { ...NO_RESOURCES, memoryBytes: 64 << 20, memorySwapBytes: 128 << 20 } },
       });
-      const { pid } = await runtime.start(one, []);
+      const { pid, startedAt } = await runtime.start(one, []);
       // runc's start is over before its threads have made way for the command; a freeze just then is the kernel room's to test.
       while (readFileSync(`/proc/${pid}/comm`, 'utf8') !== 'sleep\n')
         await new Promise((resolve) => setTimeout(resolve, 5));
@@ -272,6 +272,7 @@ for (const name of ['crun', 'runc'] as const) {
       assert.deepEqual(await next.runtime.recover(one.id, 1), {
         at: 'running',
         pid,
+        startedAt,
         paused: true,
         oomKilled: false,
         execs: [],

@@ -19,7 +19,14 @@ import {
   spawnShim,
   type ShimSpawned,
 } from '../shim/client.ts';
-import { SHIM_STDERR, SHIM_STDIN, SHIM_STDOUT, type ShimEvent, type ShimState } from '../shim/protocol.ts';
+import {
+  SHIM_STDERR,
+  SHIM_STDIN,
+  SHIM_STDOUT,
+  type ShimEvent,
+  type ShimExitRecord,
+  type ShimState,
+} from '../shim/protocol.ts';
 import { isFrozen, updateCgroup } from './cgroup-update.ts';
 import { adaptMountsForCrun } from './crun-mounts.ts';
 import { writeExecFile } from './exec-file.ts';
@@ -127,17 +134,18 @@ class OciRuntime implements Runtime {
     if (record === null || record.run !== run) return { at: 'never-started' };
     // First the record: a shim that is still busy with deleting the container answers too.
     const over = await readShimExit(directory);
-    if (over?.run === run) return { at: 'exited', exit: over.exit };
+    if (over?.run === run) return exitedAs(over);
     if (record.bootId === this.#bootId) {
       const state = await this.#connect({ ...record, id, directory });
       if (state === 'failed') return { at: 'never-started' };
       if (state !== null) {
         const paused = await isFrozen(this.#options.kernel.cgroups, record.cgroupPath);
-        return { at: 'running', pid: state.pid, paused, oomKilled: state.oomKilled, execs: state.execs };
+        const { pid, startedAt, oomKilled, execs } = state;
+        return { at: 'running', pid, startedAt, paused, oomKilled, execs };
       }
     }
     const exit = await readShimExit(directory);
-    if (exit?.run === run) return { at: 'exited', exit: exit.exit };
+    if (exit?.run === run) return exitedAs(exit);
     const pid = await readInitPid(directory);
     if (record.bootId !== this.#bootId) {
       return pid === null ? { at: 'never-started' } : { at: 'lost', because: 'reboot', pid: null };
@@ -433,6 +441,10 @@ class OciRuntime implements Runtime {
 /** With the terminal's size from the beginning: the shim sets it only when the terminal arrives, and the program may have asked. */
 function sizedProcess({ process, tty, consoleSize: [height, width] }: ExecLaunch): object {
   return tty && (height > 0 || width > 0) ? { ...process, consoleSize: { height, width } } : process;
+}
+
+function exitedAs({ pid, startedAt, exit }: ShimExitRecord): Recovered {
+  return { at: 'exited', pid, startedAt, exit };
 }
 
 function maskOf(streams: StreamSelection): number {

@@ -74,12 +74,14 @@ export type Recovered =
   | {
       readonly at: 'running';
       readonly pid: number;
+      /** RFC 3339, as Started's. */
+      readonly startedAt?: string;
       readonly paused: boolean;
       readonly oomKilled: boolean;
       readonly execs: readonly { readonly execId: string; readonly pid: number }[];
     }
   /** It ended while nobody looked; the record is true. */
-  | { readonly at: 'exited'; readonly exit: ProcessExit }
+  | { readonly at: 'exited'; readonly exit: ProcessExit; readonly pid?: number; readonly startedAt?: string }
   /** The start never got as far as a process. */
   | { readonly at: 'never-started' }
   /** The shim is gone without a record (killed, or the host was rebooted): the exit code is not known. */

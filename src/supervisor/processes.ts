@@ -215,9 +215,9 @@ export function startFailure(error: unknown): {
 export function findingOf(recovered: Recovered): Finding {
   switch (recovered.at) {
     case 'running':
-      return { at: 'running', pid: recovered.pid, paused: recovered.paused, oomKilled: recovered.oomKilled };
+      return recovered;
     case 'exited':
-      return { at: 'exited', exit: recovered.exit };
+      return recovered;
     case 'never-started':
       return { at: 'never-started' };
     case 'lost':
