@@ -29,7 +29,7 @@ done
 for module in overlay bridge br_netfilter veth nf_tables nf_conntrack nft_ct nft_chain_nat nft_masq nft_redir nft_fib_inet nft_reject_inet; do
   modprobe "$module" || echo "no module $module" >&2
 done
-# There is no compiler in here: what the host compiled from the same sources answers for it.
+# Compiling the shim takes long in here: what the host compiled from the same sources is handed out.
 cat >/usr/local/bin/musl-gcc <<END
 #!/bin/sh
 while [ \$# -gt 0 ]; do case \$1 in -o) out=\$2; shift ;; *.c) source=\$1 ;; esac; shift; done

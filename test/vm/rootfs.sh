@@ -6,9 +6,9 @@ here=$(cd "$(dirname "$0")" && pwd)
 output=$1
 say() { printf '\033[1m==>\033[0m %s\n' "$*" >&2; }
 
-# What Longshore needs on a host, and what its tests use. No compiler: the shim comes compiled (see guest-init.sh).
+# What Longshore needs on a host, and what its tests use. The shim comes compiled all the same (see guest-init.sh).
 packages=crun,runc,libnftables1,libseccomp2,busybox-static,iproute2,nftables,curl,socat,bsdutils,mount,util-linux,procps,kmod
-packages=$packages,ca-certificates,docker-registry,skopeo,libstdc++6,e2fsprogs,apparmor
+packages=$packages,ca-certificates,docker-registry,skopeo,gcc,libc6-dev,libstdc++6,e2fsprogs,apparmor
 # To enter the root and drive the disks, before any udev exists; the rest is loaded on demand.
 boot_modules="virtio_pci virtio_blk"
 
