@@ -19,7 +19,7 @@ import type { Interfaces } from './interfaces.ts';
 import type { LiveNetwork } from './live-network.ts';
 import type { Attached, AttachRequest, EndpointState, Network } from './port.ts';
 import type { Publisher } from './publisher.ts';
-import type { EndpointRecord, SandboxRecord } from './records.ts';
+import { newSandbox, type EndpointRecord, type SandboxRecord } from './records.ts';
 import type { Resolvers } from './dns/resolvers.ts';
 
 export interface AttachmentOptions {
@@ -470,30 +470,6 @@ function checkCombination(network: LiveNetwork): void {
       'container cannot be connected to multiple networks with one of the networks in private (none) mode',
     );
   }
-}
-
-function newSandbox(request: AttachRequest, kind: SandboxRecord['kind'], namespacePath: string | null): SandboxRecord {
-  const given = (list: readonly string[] | null): readonly string[] | null =>
-    list === null || list.length === 0 ? null : list;
-  return {
-    containerId: request.containerId,
-    containerName: request.containerName,
-    kind,
-    namespacePath: kind === 'host' ? null : namespacePath,
-    filesDir: request.filesDir,
-    hostname: request.hostname,
-    domainname: request.domainname,
-    dns: { servers: given(request.dns), search: given(request.dnsSearch), options: given(request.dnsOptions) },
-    extraHosts: request.extraHosts ?? [],
-    links: request.links,
-    exposedPorts: request.exposedPorts,
-    portBindings: request.portBindings,
-    publishAllPorts: request.publishAllPorts,
-    endpoints: [],
-    mappings: [],
-    resolverPort: 0,
-    upstreams: [],
-  };
 }
 
 function wrap(prefix: string, error: unknown): unknown {

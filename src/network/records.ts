@@ -2,7 +2,7 @@
 import type { PortBinding } from '../core/container-spec.ts';
 import { parseAddress, parseCidr } from './address.ts';
 import type { DnsWishes, Upstream } from './container-files.ts';
-import type { EndpointState, Network } from './port.ts';
+import type { AttachRequest, EndpointState, Network } from './port.ts';
 import type { Protocol } from './ruleset.ts';
 
 export interface NetworkRecord {
@@ -91,4 +91,33 @@ function text(record: Record<string, unknown>, key: string): string {
   const value = record[key];
   if (typeof value !== 'string') throw new Error(`${key} is not a text`);
   return value;
+}
+
+/** Of a request to attach, before anything of it was taken. */
+export function newSandbox(
+  request: AttachRequest,
+  kind: SandboxRecord['kind'],
+  namespacePath: string | null,
+): SandboxRecord {
+  const given = (list: readonly string[] | null): readonly string[] | null =>
+    list === null || list.length === 0 ? null : list;
+  return {
+    containerId: request.containerId,
+    containerName: request.containerName,
+    kind,
+    namespacePath: kind === 'host' ? null : namespacePath,
+    filesDir: request.filesDir,
+    hostname: request.hostname,
+    domainname: request.domainname,
+    dns: { servers: given(request.dns), search: given(request.dnsSearch), options: given(request.dnsOptions) },
+    extraHosts: request.extraHosts ?? [],
+    links: request.links,
+    exposedPorts: request.exposedPorts,
+    portBindings: request.portBindings,
+    publishAllPorts: request.publishAllPorts,
+    endpoints: [],
+    mappings: [],
+    resolverPort: 0,
+    upstreams: [],
+  };
 }
