@@ -4,6 +4,8 @@
  * Source: moby daemon/top_unix.go (v28); ps(1), proc_pid_stat(5).
  */
 import { execFile } from 'node:child_process';
+import { readFile } from 'node:fs/promises';
+import { setTimeout as sleep } from 'node:timers/promises';
 import { promisify } from 'node:util';
 
 import { EngineError, messageOf } from '../core/engine-error.ts';
@@ -17,6 +19,9 @@ import { liveOf, statusOf } from './status.ts';
 
 const PS_OUTPUT_BYTES_MAX = 16 * 1024 * 1024;
 const PS_RUN_MS_MAX = 10_000;
+const BEGIN_MS_MAX = 1_000;
+const BEGIN_WAIT_MS_MAX = 200;
+const BEGIN_STEP_MS = 5;
 
 const runPs = promisify(execFile);
 
@@ -30,12 +35,27 @@ export async function top(parts: Parts, ref: string, psArgs: string): Promise<To
   refuseHeadings(options);
   const container = parts.resolver.resolve(ref);
   if (statusOf(container) === 'restarting') throw refused(restarting(container.id));
-  if (liveOf(container) === null) throw refused(notRunning(container.id));
+  const live = liveOf(container);
+  if (live === null) throw refused(notRunning(container.id));
+  await begun(live.pid, live.startedAt);
   const pids = (await parts.supervisor.processes(container.id)).toSorted((a, b) => a - b);
   const columns = decidePsColumns(options);
   const result = columns === null ? await askPs(options, pids) : await readTop(columns, pids);
   publishEvent(parts, container, 'top');
   return result;
+}
+
+/**
+ * A start is over when the runtime says so, which is a moment before its "… init" becomes the command: who asks right
+ * after a start would be shown that. Costs a command that ends in " init" itself a short wait in its first second.
+ */
+async function begun(pid: number, startedAt: string): Promise<void> {
+  if (Date.now() - Date.parse(startedAt) > BEGIN_MS_MAX) return;
+  for (let waitedMs = 0; waitedMs < BEGIN_WAIT_MS_MAX; waitedMs += BEGIN_STEP_MS) {
+    const args = await readFile(`/proc/${pid}/cmdline`, 'utf8').catch(() => '');
+    if (!args.endsWith('\0init\0')) return;
+    await sleep(BEGIN_STEP_MS);
+  }
 }
 
 async function readTop(

@@ -79,6 +79,18 @@ test('attach: detach keys end the connection in both directions', async () => {
   await daemon.api('DELETE', `/v1.51/containers/${id}?force=1`);
 });
 
+test('top: right after a start it shows the command and not the runtime', async () => {
+  for (let i = 0; i < 8; i++) {
+    const id = await start({ Cmd: ['sleep', '60'] });
+    const { Processes } = (await daemon.api('GET', `/v1.51/containers/${id}/top`)).json;
+    assert.deepEqual(
+      Processes.map((row: string[]) => row.at(-1)),
+      ['sleep 60'],
+    );
+    await daemon.api('DELETE', `/v1.51/containers/${id}?force=1`);
+  }
+});
+
 test('restart: FinishedAt is the end of the run before', async () => {
   const id = await start({ Cmd: ['sleep', '60'] });
   await daemon.api('POST', `/v1.51/containers/${id}/restart?t=0`);
