@@ -20,7 +20,6 @@ import { checkSpec, cleanPath } from './check-spec.ts';
 import { causeOf } from './control.ts';
 import { checkMounts, planMountPoints, prepareVolumes } from './create-mounts.ts';
 import { containerDirectory } from './details.ts';
-import { publishEvent } from './events.ts';
 import { withFullIds } from './joined.ts';
 import { checkLinks } from './links.ts';
 import { checkLog } from './log-file.ts';
@@ -58,8 +57,7 @@ export async function createContainer(
     host: { ...defaulted, log },
     endpoints: endpointsFor(parts, checked.endpoints, defaulted, merged),
   };
-  const container = await build(parts, { id, name: name.name, spec, image }, by);
-  publishEvent(parts, container, 'create');
+  await build(parts, { id, name: name.name, spec, image }, by);
   return { id, warnings: all };
 }
 
@@ -71,7 +69,7 @@ interface Draft {
 }
 
 /** From here on something exists; it goes again when a later step fails. */
-async function build(parts: Parts, draft: Draft, by: Request): Promise<Container> {
+async function build(parts: Parts, draft: Draft, by: Request): Promise<void> {
   const { id, name, spec, image } = draft;
   await using stack = new AsyncDisposableStack();
   const directory = containerDirectory(parts.settings.dataRoot, id);
@@ -92,7 +90,6 @@ async function build(parts: Parts, draft: Draft, by: Request): Promise<Container
   await prepareVolumes(parts, container);
   await parts.supervisor.add(container);
   stack.move(); // It is the record's now: removal gives it back.
-  return container;
 }
 
 function resolveImage(parts: Parts, { spec, platform }: CreateRequest): Image {

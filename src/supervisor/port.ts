@@ -17,7 +17,7 @@ export interface Supervisor extends AsyncDisposable {
   get(id: string): Container | undefined;
   /** All, oldest first. */
   list(): readonly Container[];
-  /** Commits the record (durably) and begins to supervise it. The caller holds the name. */
+  /** Commits the record (durably), publishes `create` and begins to supervise it. The caller holds the name. */
   add(container: Container): Promise<void>;
 
   start(id: string, cause: Cause): Promise<'started' | 'already-running'>;

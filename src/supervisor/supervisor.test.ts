@@ -119,7 +119,7 @@ test('Supervisor: start, stop, remove, and nothing is left', async () => {
   assert.equal(house.supervisor.get('a'), undefined);
   assert.equal(house.disk.get('a'), undefined);
   assert.deepEqual([house.kernel.held.size, house.kernel.processes.size], [0, 0]);
-  assert.deepEqual(house.events, ['start', 'kill', 'die', 'stop', 'destroy']);
+  assert.deepEqual(house.events, ['create', 'start', 'kill', 'die', 'stop', 'destroy']);
   await assert.rejects(house.supervisor.start('a', cause), isError('CONTAINER_NOT_FOUND', /^No such container: a$/));
 });
 
@@ -160,7 +160,7 @@ test('Supervisor: a stop is heard while the start is under way', async () => {
   gate.resolve();
   assert.equal(await house.until(start), 'started');
   assert.equal(await house.until(stop), 'stopped');
-  assert.deepEqual(house.events, ['start', 'kill', 'die', 'stop']);
+  assert.deepEqual(house.events, ['create', 'start', 'kill', 'die', 'stop']);
 });
 
 test('Supervisor: a start that hangs is told of, and reads go on', async () => {
@@ -269,7 +269,7 @@ test('Supervisor: an exec is created, run once, and gone with its container', as
   house.runtime.onEvent({ kind: 'exec-exited', id: 'a', execId: id, exitCode: 5 });
   assert.deepEqual(house.supervisor.exec(id)?.state, { at: 'exited', exitCode: 5, pid: 7 });
   await assert.rejects(house.supervisor.execStart(id, options), isError('EXEC_CONFLICT', /has already run$/));
-  assert.deepEqual(house.events.slice(1), ['exec_create: ls ', 'exec_start: ls ', 'exec_die']);
+  assert.deepEqual(house.events.slice(2), ['exec_create: ls ', 'exec_start: ls ', 'exec_die']);
   await house.until(house.supervisor.remove('a', { force: true, volumes: false }, cause));
   assert.equal(house.supervisor.exec(id), undefined);
   await assert.rejects(house.supervisor.execStart(id, options), isError('EXEC_NOT_FOUND', /^No such exec instance: /));

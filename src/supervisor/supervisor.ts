@@ -12,7 +12,7 @@ import { storyOfCreation } from '../lifecycle/story.ts';
 import { transition } from '../lifecycle/transition.ts';
 import * as words from '../lifecycle/words.ts';
 import type { RuntimeEvent, StreamSelection } from '../runtime/port.ts';
-import { publishOf, type Context, type SupervisorOptions } from './context.ts';
+import { publishOf, recordOf, type Context, type SupervisorOptions } from './context.ts';
 import { Execs } from './execs.ts';
 import { Keeper, type KeeperHost } from './keeper.ts';
 import type { Exec, ExecConfig, Supervisor } from './port.ts';
@@ -74,9 +74,14 @@ class ContainerSupervisor implements Supervisor {
     this.#refuseClosed();
     if (this.#keepers.has(container.id)) throw new Error(`container ${container.id} is there already`);
     const { records, history, clock } = this.#context;
-    const also = (): void => history.append(container.id, storyOfCreation(container), clock.wallNs());
+    let tell = (): void => {};
+    const also = (): void => {
+      history.append(container.id, storyOfCreation(container), clock.wallNs());
+      tell = recordOf(this.#context, container, 'create', {});
+    };
     records.put(container.id, container, { durable: true, also });
     this.#keepers.set(container.id, new Keeper(this.#host, container));
+    tell();
   }
 
   async start(id: string, cause: Cause): Promise<'started' | 'already-running'> {
