@@ -342,6 +342,22 @@ test('logs: since, until and tail over rotated and compressed files', async () =
   }
 });
 
+test('logs --follow: every line once, in order, while files rotate and are packed under it', async () => {
+  const lines = 15_000;
+  const options = ['--log-opt', 'max-size=64k', '--log-opt', 'max-file=60', '--log-opt', 'compress=true'];
+  const script = `sleep 1; i=0; while [ $i -lt ${lines} ]; do i=$((i+1)); echo $i; done; sleep 1`;
+  const id = await d.ok('run', '-d', ...options, 'bb:1', 'sh', '-c', script);
+  const followed = await d.dockerWith({ timeoutMs: 120_000 }, 'logs', '--follow', id);
+  const expected = `${Array.from({ length: lines }, (_, i) => i + 1).join('\n')}\n`;
+  assert(followed.stdout === expected, `${followed.stdout.length} bytes followed, not ${expected.length}`);
+  const { stdout } = await d.docker('logs', id);
+  assert(stdout === expected, `${stdout.length} bytes read, not ${expected.length}`);
+  const directory = join(await d.inspect(id, '{{.LogPath}}'), '..');
+  const names = readdirSync(directory).filter((name) => name.includes('-json.log'));
+  assert(names.some((name) => name.endsWith('.gz')) && !names.some((name) => name.endsWith('.tmp')), names.join());
+  await d.ok('rm', '-f', id);
+});
+
 test('logs: long lines, no newline at the end, binary, timestamps and details', async () => {
   const id = await d.ok(
     'run', '-d', '--label', 'a=b', '--log-opt', 'labels=a', 'bb:1', 'sh', '-c',
