@@ -10,7 +10,6 @@ import type { ContainerSpec, EndpointSpec, HostSpec, ProcessSpec } from '../core
 import { EngineError } from '../core/engine-error.ts';
 import { newId, shortId } from '../core/id.ts';
 import type { Image } from '../image/port.ts';
-import type { Container } from '../lifecycle/container.ts';
 import { created } from '../lifecycle/created.ts';
 import { checkEndpoint, ENDPOINT_DEFAULT } from '../network/endpoint-spec.ts';
 import { decidePaths } from '../runtime/spec/masked-paths.ts';
