@@ -1,7 +1,7 @@
 /** Where a container's output is kept, and with what in each line. Source: moby daemon/logs.go mergeAndVerifyLogConfig (v28). */
 import type { LogSpec } from '../core/container-spec.ts';
 import type { Container } from '../lifecycle/container.ts';
-import { tendedLog, logAttributes, mergeLogSpec, parseLogOptions, type LogSubject } from '../log/log-options.ts';
+import { checkLogOptions, tendedLog, logAttributes, mergeLogSpec, parseLogOptions, type LogSubject } from '../log/log-options.ts';
 import type { TendedLog, LogFileOptions } from '../log/port.ts';
 import { effectiveArgs } from '../runtime/spec/process.ts';
 import type { Parts } from './parts.ts';
@@ -9,7 +9,7 @@ import type { Parts } from './parts.ts';
 /** With the daemon's defaults put in, as the record keeps it. @throws {EngineError} LOG_DRIVER_UNKNOWN, LOG_OPTION_INVALID */
 export function checkLog(parts: Parts, asked: LogSpec): LogSpec {
   const { defaultLog } = parts.settings;
-  parseLogOptions(asked, defaultLog);
+  checkLogOptions(asked, defaultLog);
   return mergeLogSpec(asked, defaultLog);
 }
 

@@ -79,6 +79,16 @@ export function parseLogOptions(asked: LogSpec, defaults: LogSpec): LogConfig {
   return { driver, service: null, isReadable: true, file, compress, selection: selectionOf(options) };
 }
 
+/**
+ * As parseLogOptions, for a container that is to be made: looks at the service's own options too, and at the files and
+ * sockets that they name, which may go later without `docker logs` minding.
+ * @throws {EngineError} LOG_DRIVER_UNKNOWN, LOG_OPTION_INVALID, OPTION_UNSUPPORTED
+ */
+export function checkLogOptions(asked: LogSpec, defaults: LogSpec): void {
+  const { service } = parseLogOptions(asked, defaults);
+  service?.check(mergeLogSpec(asked, defaults).options);
+}
+
 /** The local file is the service's buffer; the options that bound it are those of Docker's dual logging. */
 function serviceConfig(service: LogDriver, options: Readonly<Record<string, string>>): LogConfig {
   for (const name of Object.keys(options)) {
@@ -99,7 +109,6 @@ function serviceConfig(service: LogDriver, options: Readonly<Record<string, stri
   // Unlike max-size, this bounds each of the usual number of files.
   const bounds = fileOptions({ ...(size && { 'max-size': size }), 'max-file': files || String(DEFAULT_MAX_FILES) });
   const selection = selectionOf(options);
-  service.check(options);
   return {
     driver: service.name,
     service,
@@ -143,7 +152,9 @@ export function mergeLogSpec(asked: LogSpec, defaults: LogSpec): LogSpec {
     throw new EngineError('LOG_DRIVER_UNKNOWN', `logger: no log driver named '${named}' is registered`);
   }
   const isDefault = named === (defaults.driver || 'json-file');
-  return { driver: named, options: isDefault ? { ...defaults.options, ...asked.options } : asked.options };
+  // Of another driver's defaults, those of the local file count. Source: moby cache.MergeDefaultLogConfig.
+  const inherited = Object.entries(defaults.options).filter(([name]) => isDefault || name.startsWith('cache-'));
+  return { driver: named, options: { ...Object.fromEntries(inherited), ...asked.options } };
 }
 
 /**

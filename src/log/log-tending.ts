@@ -2,10 +2,11 @@
 import { dirname, join } from 'node:path';
 
 import type { Clock } from '../core/clock.ts';
+import { messageOf } from '../core/engine-error.ts';
 import type { Logger } from '../core/log.ts';
 import { Compressor } from './compressor.ts';
 import { CursorFile } from './cursor.ts';
-import type { DriverHost } from './drivers/driver.ts';
+import type { Destination, DriverHost } from './drivers/driver.ts';
 import { Forwarder } from './forwarder.ts';
 import type { ForwardingStatus, LogTending, TendedLog } from './port.ts';
 
@@ -84,11 +85,22 @@ class Tending implements LogTending, AsyncDisposable {
     if (present?.isIdle === true) void present.close();
     if (service === null || present?.isIdle === false) return present?.begin();
     const { host, clock, logger } = this.#options;
+    let destination: Destination;
+    try {
+      destination = service.driver.open(service.source, host);
+    } catch (error) {
+      // A file that an option names is gone, say. The container runs all the same, and the file keeps its output.
+      logger.error(
+        { containerId, driver: service.driver.name, error: messageOf(error) },
+        'log: not forwarded in this run',
+      );
+      return;
+    }
     const forwarder = new Forwarder({
       containerId,
       driver: service.driver.name,
       file,
-      destination: service.driver.open(service.source, host),
+      destination,
       cursor: new CursorFile(join(dirname(file.path), CURSOR_NAME)),
       clock,
       logger,

@@ -12,7 +12,7 @@ import { gunzipSync, inflateSync } from 'node:zlib';
 
 import { EngineError } from '../../core/engine-error.ts';
 import { JsonLineParser } from '../json-line.ts';
-import { tendedLog, parseLogOptions, type LogSubject } from '../log-options.ts';
+import { checkLogOptions, parseLogOptions, tendedLog, type LogSubject } from '../log-options.ts';
 import type { LogEntry } from '../port.ts';
 import { RefusedForGood, type Destination, type DriverHost } from './driver.ts';
 import { SERVICE_DRIVERS } from './drivers.ts';
@@ -159,7 +159,7 @@ async function httpService(
 
 const refusalOf = (driver: string, options: Record<string, string>): string => {
   try {
-    parseLogOptions({ driver, options }, { driver: 'json-file', options: {} });
+    checkLogOptions({ driver, options }, { driver: 'json-file', options: {} });
   } catch (error) {
     assert(error instanceof EngineError);
     return error.message;
