@@ -79,7 +79,8 @@ export class TestDaemon implements AsyncDisposable {
     child.stderr.on('data', (chunk: Buffer) => (this.log += chunk.toString()));
     this.#process = child;
     for (const end = Date.now() + START_MS_MAX; ; await sleep(20)) {
-      if (child.exitCode !== null) throw new Error(`the daemon ended with ${child.exitCode}:\n${this.log}`);
+      if (child.exitCode !== null || child.signalCode !== null)
+        throw new Error(`the daemon ended with ${child.exitCode ?? child.signalCode}:\n${this.log}`);
       if (existsSync(this.socket) && (await this.api('GET', '/_ping').catch(() => null))?.status === 200) return;
       if (Date.now() > end) throw new Error(`the daemon does not answer:\n${this.log}`);
     }
