@@ -180,8 +180,12 @@ export class Forwarder {
     let isFailing = false;
     for (let delayMs = RETRY_MS; !this.#stop.signal.aborted; delayMs = Math.min(delayMs * 2, RETRY_MS_MAX)) {
       try {
-        if (this.#unconfirmed !== null && (isFailing || destination.isBroken)) await this.#send(this.#unconfirmed);
+        if (this.#unconfirmed !== null && (isFailing || destination.isBroken)) {
+          await this.#send(this.#unconfirmed);
+          this.#checkStanding();
+        }
         await this.#send(batch);
+        this.#checkStanding();
         this.#noteWorking();
         this.#sentLines += batch.entries.length;
         if (destination.confirms === 'connection') {
@@ -199,6 +203,12 @@ export class Forwarder {
         await this.#sleep(delayMs, () => void reader.look().catch(() => {}));
       }
     }
+  }
+
+  /** A connection that went right after it took a batch may have lost that, and what it took before. */
+  #checkStanding(): void {
+    const { confirms, isBroken } = this.#options.destination;
+    if (confirms === 'connection' && isBroken) throw new Error('the connection broke');
   }
 
   async #send({ entries }: Batch): Promise<void> {
