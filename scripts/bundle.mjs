@@ -4,12 +4,27 @@
  */
 import { build } from 'esbuild';
 
+/**
+ * An ES import of node:http reads each of its exports, and with them the getter of `WebSocket`, which loads all of
+ * undici: some 80 ms of a start for something that is never used. As CommonJS, getters stay unread.
+ */
+const unreadGetters = {
+  name: 'unread-getters',
+  setup(bundle) {
+    bundle.onResolve({ filter: /^node:https?$/ }, ({ path }) => ({ path, namespace: 'builtin' }));
+    bundle.onLoad({ filter: /.*/, namespace: 'builtin' }, ({ path }) => ({
+      contents: `module.exports = process.getBuiltinModule('${path}');`,
+    }));
+  },
+};
+
 const shared = {
   bundle: true,
   platform: 'node',
   target: 'node24',
   format: 'esm',
   legalComments: 'none',
+  plugins: [unreadGetters],
   // Native, so it finds its own file; everything else is in the bundle.
   external: ['koffi'],
   // CommonJS packages in an ESM bundle look for these.

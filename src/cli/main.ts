@@ -1,5 +1,4 @@
 /** The `longshore` command: picks the subcommand, and turns an expected error into one line and an exit code. */
-import { enableCompileCache } from 'node:module';
 
 import { EngineError, messageOf } from '../core/engine-error.ts';
 import { daemonCommand } from './daemon-command.ts';
@@ -47,7 +46,6 @@ async function main([command = 'help', ...argv]: readonly string[]): Promise<num
   }
 }
 
-enableCompileCache();
 let code = 1;
 try {
   code = await main(process.argv.slice(2));
