@@ -36,9 +36,12 @@ if [ "${1-}" = test ]; then
   command -v script >/dev/null || want bsdutils
   command -v curl >/dev/null || want curl
   command -v docker-registry >/dev/null || want docker-registry
+  command -v skopeo >/dev/null || want skopeo
+  command -v ps >/dev/null || want procps
   # Fuzzers and sanitizers for the shim: the runtime library is of clang's own version, which Debian's name for it says.
   if ! command -v clang >/dev/null || [ ! -e "$(clang -print-resource-dir)/lib/linux/libclang_rt.fuzzer-$(uname -m).a" ]; then
-    command -v apt-cache >/dev/null && want clang "libclang-rt-$(apt-cache depends clang 2>/dev/null | sed -n 's/.*Depends: clang-\([0-9]*\)$/\1/p' | head -n 1)-dev"
+    version=$(apt-cache depends clang 2>/dev/null | sed -n 's/.*Depends: clang-\([0-9]*\)$/\1/p' | head -n 1)
+    want "clang libclang-rt-${version:-14}-dev"
   fi
 fi
 if [ -n "$need" ]; then
