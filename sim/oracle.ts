@@ -4,6 +4,7 @@
  */
 import { ZERO_TIME, parseTime } from '../src/core/clock.ts';
 import type { Container, ExitStatus, State } from '../src/lifecycle/container.ts';
+import type { StoryEntry } from '../src/lifecycle/story.ts';
 import type { Kernel, Process } from './kernel.ts';
 
 /** What the user asked for last, as the driver of the world knows it. */
@@ -40,10 +41,14 @@ export class Oracle {
   readonly #last = new Map<string, string>();
   readonly #up = new Map<string, boolean>();
   readonly #destroyed = new Set<string>();
+  /** Of the last commit. */
+  readonly #untold = new Set<string>();
   /** The restart that waits: how long it must, and since when. */
   readonly #delays = new Map<string, { readonly ms: number; readonly sinceMs: number | null }>();
   /** The daemon is reading what is: starts by the boot rules are right now. */
   booting = false;
+  /** Where writes are dropped on purpose, what is told does not go with what is kept. */
+  tellsStory = true;
 
   constructor(kernel: Kernel) {
     this.#kernel = kernel;
@@ -54,6 +59,7 @@ export class Oracle {
   }
 
   onCommit(before: Container | undefined, after: Container | undefined): void {
+    this.#checkTold();
     if (after === undefined) return;
     const wanted = this.wanted.get(after.id);
     if (wanted !== undefined && wanted.is === wantedBy(after)) wanted.firm = true;
@@ -67,6 +73,21 @@ export class Oracle {
     if (begun === 1) this.#checkBegin(before, after);
     const ended = endOf(before, after);
     if (ended !== null) this.#checkEnd(before, after, ended);
+    // What the journal of causes must say along with this record.
+    const has = before.state.at === 'starting' && (LIVE.includes(to) || ended?.error === '');
+    if (!this.tellsStory) return;
+    if (has) this.#untold.add(`started ${after.id} ${before.run}`);
+    if (ended !== null) this.#untold.add(`${ended.error === '' ? 'ended' : 'start-failed'} ${after.id} ${before.run}`);
+  }
+
+  onStory(id: string, { what: { kind }, run }: StoryEntry): void {
+    if (kind !== 'started' && kind !== 'ended' && kind !== 'start-failed') return;
+    if (!this.#untold.delete(`${kind} ${id} ${run}`))
+      this.#violate('story', `"${kind}" of ${id} run ${run}, which was not`);
+  }
+
+  #checkTold(): void {
+    for (const what of this.#untold) this.#violate('story', `nothing tells of ${what}`);
   }
 
   /** A run begins: somebody must have asked, or a rule must say so (rules 3 and 5). */

@@ -50,6 +50,12 @@ export const PLANTS: readonly NamedPlant[] = [
     ),
   },
   {
+    name: 'end-not-told',
+    what: 'the journal of causes does not tell of an end that the policy answers, where there are health checks',
+    caughtBy: ['story'],
+    hidesStory: ({ what, cause }) => what.kind === 'ended' && cause.actor === 'policy' && what.health !== null,
+  },
+  {
     name: 'end-counted-twice',
     what: 'an end that is reported twice is published twice',
     caughtBy: ['events'],

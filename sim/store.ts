@@ -2,7 +2,7 @@
  * Records that survive a crash of the daemon, and lose what was not synced when the power goes: a write that was not
  * durable may be undone, back to any point after the last one that was.
  */
-import type { Collection } from '../src/store/port.ts';
+import type { Collection, WriteOptions } from '../src/store/port.ts';
 
 interface Write<T> {
   readonly key: string;
@@ -41,22 +41,17 @@ export class Disk<T> {
     alive: () => boolean,
     onPut: (key: string, before: T | undefined, record: T | undefined) => void,
   ): Collection<T> {
-    const write = (key: string, record: T | undefined, durable = false): void => {
+    const write = (key: string, record: T | undefined, { durable = false, also }: WriteOptions = {}): void => {
       if (!alive()) return;
       const before = this.get(key);
       this.write(key, record, durable);
       onPut(key, before, record);
+      also?.(); // One transaction: no crash comes in between.
     };
     return {
       load: () => new Map(this.#now),
-      put: (key, record, options) => {
-        write(key, record, options?.durable);
-        options?.also?.();
-      },
-      delete: (key, options) => {
-        write(key, undefined, options?.durable);
-        options?.also?.();
-      },
+      put: (key, record, options) => write(key, record, options),
+      delete: (key, options) => write(key, undefined, options),
     };
   }
 }

@@ -11,6 +11,7 @@ import type { Cause, Container } from '../src/lifecycle/container.ts';
 import type { Event, Step } from '../src/lifecycle/event.ts';
 import { countsAsRunning } from '../src/lifecycle/state.ts';
 import type { Supervisor } from '../src/supervisor/port.ts';
+import type { StoryEntry } from '../src/lifecycle/story.ts';
 import { openSupervisor } from '../src/supervisor/supervisor.ts';
 import { Timeline } from './clock.ts';
 import { Kernel } from './kernel.ts';
@@ -29,6 +30,7 @@ export interface Plant {
   readonly dropsWrite?: (record: Container) => boolean;
   /** recover() does not tell of execs. */
   readonly hidesExecs?: boolean;
+  readonly hidesStory?: (entry: StoryEntry) => boolean;
 }
 
 export interface WorldResult {
@@ -91,6 +93,7 @@ export class World {
     this.#plant = plant;
     this.#kernel = new Kernel(this.#timeline, this.#random);
     this.#oracle = new Oracle(this.#kernel);
+    this.#oracle.tellsStory = plant?.dropsWrite === undefined;
     this.#generation = this.#open_();
   }
 
@@ -216,6 +219,15 @@ export class World {
           this.#note(`event ${action} ${JSON.stringify(actor.attributes)}`);
           oracle.onEvent(generation.supervisor.get(actor.id), action, actor.id);
         },
+      },
+      history: {
+        append: (id, entry) => {
+          const told = entry as StoryEntry;
+          this.#note(`told ${told.what.kind} of run ${told.run}`);
+          if (!generation.dead && plant?.dropsWrite === undefined && plant?.hidesStory?.(told) !== true)
+            oracle.onStory(id, told);
+        },
+        close: () => {},
       },
       ...(plant?.transition !== undefined && { transition: plant.transition }),
     });

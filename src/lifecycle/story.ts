@@ -124,7 +124,8 @@ export function storyOf(before: Container, event: Event, step: Step, nowNs: bigi
   }
   const cause = 'cause' in event ? event.cause : after.cause;
   return told.map((what) => ({
-    run: what.kind === 'ended' ? before.run : after.run,
+    // A request (or the daemon) begins a run; all else is of the run that was.
+    run: what.kind === 'asked' || what.kind === 'daemon' ? after.run : before.run,
     from: before.state.at,
     to: after.state.at,
     cause,
