@@ -166,9 +166,9 @@ export const native = {
   send: bind<(fd: number, data: Buffer, size: number, flags: number) => number>(
     'intptr_t send(int fd, const void *data, size_t size, int flags)',
   ),
-  sendto: bind<(fd: number, data: Uint8Array, size: number, flags: number, address: Buffer, addressSize: number) => number>(
-    'intptr_t sendto(int fd, const void *data, size_t size, int flags, const void *address, uint32_t addressSize)',
-  ),
+  sendto: bind<
+    (fd: number, data: Uint8Array, size: number, flags: number, address: Buffer, addressSize: number) => number
+  >('intptr_t sendto(int fd, const void *data, size_t size, int flags, const void *address, uint32_t addressSize)'),
   recv: bind<(fd: number, data: Buffer, size: number, flags: number) => number>(
     'intptr_t recv(int fd, void *data, size_t size, int flags)',
   ),
