@@ -53,5 +53,5 @@ daemon=$!
 for _ in $(seq 100); do docker version >/dev/null 2>&1 && break; sleep 0.1; done
 echo "before: pid $pid; now: $(docker inspect --format 'pid {{.State.Pid}}, {{.State.Status}}, restarts {{.RestartCount}}' web)"
 
-step "What happened, as docker events tells it"
-docker events --since 5m --until 0s --filter container=web --filter type=container --format '{{.Time}} {{.Action}} {{with .Actor.Attributes.exitCode}}(exit code {{.}}){{end}}' | grep -v exec_
+step "Why? The story of the container, as the engine tells it"
+bin/longshore why --host "$DOCKER_HOST" web

@@ -141,16 +141,16 @@ test('why: a container that is gone is remembered, by name and ID; over HTTP wit
 });
 
 test('why: what happened while the daemon was away, and who decided', async () => {
-  await d.ok('run', '-d', '--name', 'away', '--restart', 'always', 'bb:1', 'sh', '-c', 'sleep 1; exit 9');
+  await d.ok('run', '-d', '--name', 'away', '--restart', 'always', 'bb:1', 'sh', '-c', 'sleep 3; exit 9');
   await d.ok('run', '-d', '--name', 'stays', 'bb:1', 'sleep', '600');
   await d.down('SIGKILL');
-  await new Promise((resolve) => setTimeout(resolve, 1_500));
+  await new Promise((resolve) => setTimeout(resolve, 4_000));
   await d.up();
   const lines = await story('away');
   assert.equal(lines[3], 'the daemon came up: it has ended meanwhile');
   assert.match(
     lines[4]!,
-    /^ended with code 9 after 1\.\d s \(pid \d+\); the policy restarts it in 100 ms \(attempt 1\)$/,
+    /^ended with code 9 after 3\.\d s \(pid \d+\); the policy restarts it in 100 ms \(attempt 1\)$/,
   );
   assert.equal((await story('stays')).at(-1), 'the daemon came up: it runs on');
   const sequences = (await d.api('GET', '/containers/away/why')).json.Entries.map(
