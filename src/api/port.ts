@@ -4,7 +4,8 @@ import type { Builder } from '../build/port.ts';
 import type { Clock } from '../core/clock.ts';
 import type { Logger } from '../core/log.ts';
 import type { EventPublisher, EventSource } from '../event/port.ts';
-import type { Images, Platform, RegistryAuth, TreeArchive } from '../image/port.ts';
+import type { Images, TreeArchive } from '../image/port.ts';
+import type { Registries } from '../image/registry/registries.ts';
 import type { Networks } from '../network/port.ts';
 import type { Volumes } from '../volume/port.ts';
 
@@ -19,7 +20,7 @@ export interface EngineParts {
   /** POST /build; refused where there is none. */
   readonly builder?: Builder;
   /** Login, search and manifests of registries; refused where there is none. */
-  readonly registry?: Registry;
+  readonly registry?: Registries;
   readonly clock: Clock;
   readonly logger: Logger;
 }
@@ -28,31 +29,6 @@ export interface System {
   readonly version: VersionFacts;
   /** Everything that /info shows and that only the host or the daemon's settings know. */
   info(): Promise<InfoFacts>;
-}
-
-export interface Registry {
-  /** Resolves with an identity token or "". @throws REGISTRY_UNAUTHORIZED */
-  authenticate(auth: RegistryAuth): Promise<string>;
-  /** The manifest that a reference names in its registry. */
-  distribution(
-    reference: string,
-    auth: RegistryAuth | null,
-  ): Promise<{
-    readonly descriptor: { readonly mediaType: string; readonly digest: string; readonly sizeBytes: number };
-    readonly platforms: readonly (Platform & { readonly osVersion?: string })[];
-  }>;
-  search(options: {
-    readonly term: string;
-    readonly limit: number | null;
-    readonly auth: RegistryAuth | null;
-  }): Promise<
-    readonly {
-      readonly name: string;
-      readonly description: string;
-      readonly stars: number;
-      readonly official: boolean;
-    }[]
-  >;
 }
 
 export interface VersionFacts {

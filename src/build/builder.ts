@@ -9,6 +9,7 @@ import type { Containers } from '../container/port.ts';
 import { EngineError, messageOf } from '../core/engine-error.ts';
 import { newId, shortId } from '../core/id.ts';
 import type { Logger } from '../core/log.ts';
+import { EMPTY_CONFIG } from '../image/image-config.ts';
 import type { Digest, Image, ImageConfig, Images, Progress, TreeArchive } from '../image/port.ts';
 import { addSources, type Fetch } from './add-step.ts';
 import { findCached } from './cache.ts';
@@ -33,11 +34,6 @@ export interface BuilderNeeds {
   readonly fetch: Fetch;
   readonly logger: Logger;
 }
-
-const EMPTY_CONFIG: ImageConfig = {
-  user: '', env: null, entrypoint: null, cmd: null, workingDir: '', labels: null, exposedPorts: null, volumes: null,
-  stopSignal: '', healthcheck: null, onBuild: null, shell: null, argsEscaped: false,
-}; // prettier-ignore
 
 const DEFAULT_PATH = 'PATH=/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin';
 

@@ -1,6 +1,7 @@
 /** `docker commit`. Source: moby daemon/commit.go (v28). */
 import { EngineError, type ErrorCode } from '../core/engine-error.ts';
 import { applyChanges } from '../image/config-change.ts';
+import { EMPTY_CONFIG } from '../image/image-config.ts';
 import type { Image, ImageConfig } from '../image/port.ts';
 import type { Container } from '../lifecycle/container.ts';
 import { causeOf } from './control.ts';
@@ -10,22 +11,6 @@ import type { Parts } from './parts.ts';
 import type { Containers, Request } from './port.ts';
 import { statusOf } from './status.ts';
 
-const NO_CONFIG: ImageConfig = {
-  user: '',
-  env: null,
-  entrypoint: null,
-  cmd: null,
-  workingDir: '',
-  labels: null,
-  exposedPorts: null,
-  volumes: null,
-  stopSignal: '',
-  healthcheck: null,
-  onBuild: null,
-  shell: null,
-  argsEscaped: false,
-};
-
 export async function commit(
   parts: Parts,
   ref: string,
@@ -34,7 +19,7 @@ export async function commit(
 ): Promise<Image> {
   const container = parts.resolver.resolve(ref);
   refuseDead(container, 'commit');
-  const asked = applyChanges({ ...NO_CONFIG, ...options.config }, options.changes);
+  const asked = applyChanges({ ...EMPTY_CONFIG, ...options.config }, options.changes);
   const config = configOf(asked, container);
   // Files may change while they are read; a paused container's do not.
   const pauses = options.pause && statusOf(container) === 'running' && (await pause(parts, container, by));

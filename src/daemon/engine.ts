@@ -40,7 +40,6 @@ import { tlsFiles } from './tls.ts';
 import { chooseRuntimes } from './runtimes.ts';
 import { nativeProgram } from './native-program.ts';
 import { createOwnerLookup } from './owner-lookup.ts';
-import { goArchitecture } from './host-facts.ts';
 import { VERSION } from './version.ts';
 
 export interface Engine extends AsyncDisposable {
@@ -167,7 +166,7 @@ export async function openEngine({
       dataRoot,
       hostname: hostname(),
       defaultLog: { driver: options.logDriver, options: options.logOptions },
-      platform: { os: 'linux', architecture: goArchitecture(), variant: '' },
+      platform: { os: 'linux', architecture: host.architecture, variant: '' },
       dns: { servers: options.dns, options: options.dnsOptions, search: options.dnsSearch },
     },
   });

@@ -4,12 +4,6 @@ import { hostname, machine, release } from 'node:os';
 
 import type { InfoFacts } from '../api/port.ts';
 
-/** Go's name of the architecture, as Docker's API shows it. */
-export function goArchitecture(): string {
-  const names: Partial<Record<string, string>> = { x64: 'amd64', ia32: '386' };
-  return names[process.arch] ?? process.arch;
-}
-
 export interface HostFacts extends Pick<
   InfoFacts,
   | 'name'

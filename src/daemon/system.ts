@@ -8,7 +8,7 @@ import type { InfoFacts, System, VersionFacts } from '../api/port.ts';
 import { formatTime, systemClock } from '../core/clock.ts';
 import { LOG_DRIVERS } from '../log/log-options.ts';
 import type { HostFacts } from '../runtime/spec/input.ts';
-import { goArchitecture, readHostFacts } from './host-facts.ts';
+import { readHostFacts } from './host-facts.ts';
 import type { DaemonOptions } from './daemon-options.ts';
 import type { Runtimes } from './runtimes.ts';
 import { VERSION } from './version.ts';
@@ -29,7 +29,7 @@ export function openSystem({ options, host, runtimes, initPath }: SystemNeeds): 
     buildTime: '',
     nodeVersion: process.version,
     os: 'linux',
-    arch: goArchitecture(),
+    arch: host.architecture,
     kernelVersion: release(),
     components: [],
   };

@@ -3,7 +3,7 @@
  * 25 us with synchronous=NORMAL (they survive a crash of the daemon); `durable` ones switch to FULL for that
  * commit (some 0.5 ms; they survive a power cut). Source of the figures: shared prototypes, 6-sqlite.
  */
-import { mkdirSync, renameSync, rmSync, existsSync } from 'node:fs';
+import { mkdirSync, renameSync, existsSync } from 'node:fs';
 import { dirname } from 'node:path';
 import { DatabaseSync } from 'node:sqlite';
 
@@ -181,9 +181,4 @@ function storeFailed(what: string, error: unknown): EngineError {
 function isCorrupt(error: unknown): boolean {
   const code = (error as { errcode?: number }).errcode;
   return code !== undefined && [11, 26].includes(code & 0xff);
-}
-
-/** For tests and `doctor --repair`: the files of a store. */
-export function removeStoreFiles(path: string): void {
-  for (const suffix of ['', '-wal', '-shm']) rmSync(path + suffix, { force: true });
 }
