@@ -3,7 +3,7 @@ import { Buffer } from 'node:buffer';
 import type { Readable } from 'node:stream';
 
 import type { Containers, Request } from '../container/port.ts';
-import type { ContainerSpec } from '../core/container-spec.ts';
+import { NO_RESOURCES, PLAIN_HOST, PLAIN_PROCESS, type ContainerSpec } from '../core/container-spec.ts';
 import { EngineError } from '../core/engine-error.ts';
 import type { ImageConfig } from '../image/port.ts';
 import type { BuildRequest } from './port.ts';
@@ -58,28 +58,18 @@ async function* frames(stream: Readable): AsyncGenerator<string> {
 }
 
 function runSpec({ imageId, config, command, buildArguments }: RunStep, request: BuildRequest): ContainerSpec {
+  const { cpuShares, cpuPeriodUs, cpuQuotaUs, cpusetCpus, cpusetMems, memoryBytes, memorySwapBytes, cgroupParent, ulimits } = request;
+  const { extraHosts, securityOpt, shmSizeBytes, networkMode } = request;
   return {
     process: {
-      image: imageId, hostname: '', domainname: '', user: config.user, attachStdin: false, attachStdout: true, attachStderr: true,
-      tty: false, openStdin: false, stdinOnce: false, env: [...(config.env ?? []), ...buildArguments], cmd: command, entrypoint: [''],
-      argsEscaped: false, workingDir: config.workingDir, labels: {}, exposedPorts: null, volumes: null,
+      ...PLAIN_PROCESS, image: imageId, user: config.user, attachStdout: true, attachStderr: true,
+      env: [...(config.env ?? []), ...buildArguments], cmd: command, entrypoint: [''], workingDir: config.workingDir,
       healthcheck: { test: ['NONE'], intervalNs: 0, timeoutNs: 0, startPeriodNs: 0, startIntervalNs: 0, retries: 0 },
-      onBuild: null, shell: null, stopSignal: null, stopTimeoutS: null, networkDisabled: false, macAddress: null,
     },
     host: {
-      binds: null, mounts: null, tmpfs: null, volumesFrom: null, volumeDriver: '', containerIdFile: '', log: { driver: 'none', options: {} },
-      networkMode: request.networkMode === '' || request.networkMode === 'default' ? 'bridge' : request.networkMode, portBindings: {}, publishAllPorts: false,
-      restartPolicy: { name: 'no', maximumRetryCount: 0 }, autoRemove: false, consoleSize: [0, 0], annotations: null, capAdd: null, capDrop: null,
-      cgroupnsMode: '', dns: null, dnsOptions: null, dnsSearch: null, extraHosts: request.extraHosts, groupAdd: null, ipcMode: '', cgroup: '', links: null,
-      oomScoreAdj: 0, pidMode: '', privileged: false, readonlyRootfs: false, securityOpt: request.securityOpt, storageOpt: null, utsMode: '', usernsMode: '',
-      shmSizeBytes: request.shmSizeBytes, sysctls: null, runtime: '', isolation: '', maskedPaths: null, readonlyPaths: null, init: null,
-      resources: {
-        cpuShares: request.cpuShares, nanoCpus: 0, cpuPeriodUs: request.cpuPeriodUs, cpuQuotaUs: request.cpuQuotaUs, cpuRealtimePeriodUs: 0, cpuRealtimeRuntimeUs: 0,
-        cpusetCpus: request.cpusetCpus, cpusetMems: request.cpusetMems, memoryBytes: request.memoryBytes, memorySwapBytes: request.memorySwapBytes, memoryReservationBytes: 0,
-        memorySwappiness: null, kernelMemoryBytes: 0, kernelMemoryTcpBytes: 0, oomKillDisable: null, pidsLimit: null, blkioWeight: 0, blkioWeightDevice: null,
-        blkioDeviceReadBps: null, blkioDeviceWriteBps: null, blkioDeviceReadIops: null, blkioDeviceWriteIops: null, cgroupParent: request.cgroupParent,
-        devices: null, deviceCgroupRules: null, deviceRequests: null, ulimits: request.ulimits,
-      },
+      ...PLAIN_HOST, log: { driver: 'none', options: {} },
+      networkMode: networkMode === '' || networkMode === 'default' ? 'bridge' : networkMode, extraHosts, securityOpt, shmSizeBytes,
+      resources: { ...NO_RESOURCES, cpuShares, cpuPeriodUs, cpuQuotaUs, cpusetCpus, cpusetMems, memoryBytes, memorySwapBytes, cgroupParent, ulimits },
     },
     endpoints: {},
   };

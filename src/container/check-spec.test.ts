@@ -1,12 +1,12 @@
 import assert from 'node:assert/strict';
 import { test } from 'node:test';
 
-import type { HostSpec, ProcessSpec } from '../core/container-spec.ts';
+import { NO_RESOURCES, type HostSpec, type ProcessSpec } from '../core/container-spec.ts';
 import { checkSpec, parseLink } from './check-spec.ts';
 import { parseDetachKeys } from './detach-keys.ts';
 import { specOf } from './fakes.ts';
 import { parseMoment } from './moment.ts';
-import { mergeResources, NO_RESOURCES } from './update.ts';
+import { mergeResources } from './update.ts';
 
 const HEALTH = { test: null, intervalNs: 0, timeoutNs: 0, startPeriodNs: 0, startIntervalNs: 0, retries: 0 };
 

@@ -1,5 +1,5 @@
 /** `docker update`. Source: moby daemon/update.go, container/container_unix.go UpdateContainer (v28). */
-import type { ResourceSpec } from '../core/container-spec.ts';
+import { NO_RESOURCES, type ResourceSpec } from '../core/container-spec.ts';
 import { EngineError } from '../core/engine-error.ts';
 import { markedForRemovalOn } from '../lifecycle/words.ts';
 import { validateResources } from '../runtime/spec/validate-resources.ts';
@@ -14,36 +14,6 @@ const UPDATABLE = [
   'blkioWeight', 'cpuShares', 'nanoCpus', 'cpuPeriodUs', 'cpuQuotaUs', 'cpusetCpus', 'cpusetMems', 'memoryBytes',
   'memorySwapBytes', 'memoryReservationBytes', 'cpuRealtimePeriodUs', 'cpuRealtimeRuntimeUs', 'pidsLimit',
 ] as const satisfies readonly (keyof ResourceSpec)[]; // prettier-ignore
-
-export const NO_RESOURCES: ResourceSpec = {
-  cpuShares: 0,
-  nanoCpus: 0,
-  cpuPeriodUs: 0,
-  cpuQuotaUs: 0,
-  cpuRealtimePeriodUs: 0,
-  cpuRealtimeRuntimeUs: 0,
-  cpusetCpus: '',
-  cpusetMems: '',
-  memoryBytes: 0,
-  memorySwapBytes: 0,
-  memoryReservationBytes: 0,
-  memorySwappiness: null,
-  kernelMemoryBytes: 0,
-  kernelMemoryTcpBytes: 0,
-  oomKillDisable: null,
-  pidsLimit: null,
-  blkioWeight: 0,
-  blkioWeightDevice: null,
-  blkioDeviceReadBps: null,
-  blkioDeviceWriteBps: null,
-  blkioDeviceReadIops: null,
-  blkioDeviceWriteIops: null,
-  cgroupParent: '',
-  devices: null,
-  deviceCgroupRules: null,
-  deviceRequests: null,
-  ulimits: null,
-};
 
 export async function update(
   parts: Parts,

@@ -17,7 +17,7 @@ import type { Duplex } from 'node:stream';
 import { after, before, suite, test } from 'node:test';
 import { fileURLToPath } from 'node:url';
 
-import type { HostSpec, ProcessSpec } from '../core/container-spec.ts';
+import { NO_RESOURCES, type HostSpec, type ProcessSpec } from '../core/container-spec.ts';
 import { silent } from '../core/log.ts';
 import { openKernel } from '../kernel/kernel.ts';
 import type { Kernel } from '../kernel/port.ts';
@@ -27,7 +27,7 @@ import { RuntimeStartError, type Launch, type Runtime, type RuntimeEvent } from 
 import { buildOciSpec } from './spec/build-oci-spec.ts';
 import type { HostFacts, SpecMount } from './spec/input.ts';
 import { buildExecProcess } from './spec/process.ts';
-import { NO_RESOURCES, plainInput, plainSpec } from './spec/spec-fixture.ts';
+import { plainInput, plainSpec } from './spec/spec-fixture.ts';
 import { buildResources } from './spec/resources.ts';
 
 const CGROUP_PARENT = `/runtimetest-${process.pid}`;

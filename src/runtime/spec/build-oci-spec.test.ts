@@ -2,12 +2,12 @@
 import assert from 'node:assert/strict';
 import { suite, test } from 'node:test';
 
-import type { HostSpec, ProcessSpec } from '../../core/container-spec.ts';
+import { NO_RESOURCES, type HostSpec, type ProcessSpec } from '../../core/container-spec.ts';
 import { EngineError } from '../../core/engine-error.ts';
 import { buildOciSpec, type OciSpec } from './build-oci-spec.ts';
 import { DEFAULT_CAPABILITIES } from './capabilities.ts';
 import { DAEMON_DEFAULTS, type OciInput, type SpecMount } from './input.ts';
-import { NO_RESOURCES, plainInput, plainSpec } from './spec-fixture.ts';
+import { plainInput, plainSpec } from './spec-fixture.ts';
 
 const build = (
   process: Partial<ProcessSpec> = {},

@@ -4,7 +4,7 @@ import { suite, test } from 'node:test';
 
 import fc from 'fast-check';
 
-import type { HostSpec, ResourceSpec } from '../../core/container-spec.ts';
+import { NO_RESOURCES, PLAIN_HOST, type HostSpec, type ResourceSpec } from '../../core/container-spec.ts';
 import { EngineError } from '../../core/engine-error.ts';
 import { CAPABILITIES, decideCapabilities, DEFAULT_CAPABILITIES } from './capabilities.ts';
 import { cgroupPathOf, ociCgroupsPath } from './cgroup-path.ts';
@@ -14,7 +14,7 @@ import { resolveUser } from './resolve-user.ts';
 import { buildResources } from './resources.ts';
 import { DEFAULT_SECCOMP_PROFILE } from './seccomp-default.ts';
 import { decideSeccomp, parseSeccompProfile, resolveSeccomp, type OciSeccomp } from './seccomp.ts';
-import { ABLE_HOST, NO_RESOURCES, PLAIN_HOST, plainInput, plainSpec } from './spec-fixture.ts';
+import { ABLE_HOST, plainInput, plainSpec } from './spec-fixture.ts';
 import { applyHostDefaults, validateHostSpec } from './validate-host.ts';
 import { parseNumberList, validateResources } from './validate-resources.ts';
 
