@@ -3,8 +3,9 @@ import { posix } from 'node:path';
 
 import { EngineError } from '../core/engine-error.ts';
 import { newId } from '../core/id.ts';
+import type { MountPoint } from '../core/mount-point.ts';
 import type { PathStat } from '../image/port.ts';
-import type { Container, MountPoint } from '../lifecycle/container.ts';
+import type { Container } from '../lifecycle/container.ts';
 import { accountOf } from './account.ts';
 import { refuseDead } from './commit.ts';
 import { locateOnHost, type HostPath, type PathMount } from './container-path.ts';

@@ -6,7 +6,8 @@ import { stat } from 'node:fs/promises';
 
 import type { ContainerSpec, HostSpec } from '../core/container-spec.ts';
 import { EngineError } from '../core/engine-error.ts';
-import type { Container, MountPoint } from '../lifecycle/container.ts';
+import type { MountPoint } from '../core/mount-point.ts';
+import type { Container } from '../lifecycle/container.ts';
 import { planMounts, type MountPlanInput } from '../volume/mount-plan.ts';
 import type { PlannedMount } from '../volume/mount-spec.ts';
 import type { Volume } from '../volume/port.ts';

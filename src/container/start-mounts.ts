@@ -3,7 +3,8 @@ import { mkdir, stat } from 'node:fs/promises';
 import { posix } from 'node:path';
 
 import { EngineError } from '../core/engine-error.ts';
-import type { Container, MountPoint } from '../lifecycle/container.ts';
+import type { MountPoint } from '../core/mount-point.ts';
+import type { Container } from '../lifecycle/container.ts';
 import type { SpecMount } from '../runtime/spec/input.ts';
 import type { Undo } from './acquire-all.ts';
 import type { Parts } from './parts.ts';

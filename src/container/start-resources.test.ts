@@ -5,7 +5,8 @@ import { join } from 'node:path';
 import { test } from 'node:test';
 
 import { EngineError } from '../core/engine-error.ts';
-import type { Container, MountPoint } from '../lifecycle/container.ts';
+import type { MountPoint } from '../core/mount-point.ts';
+import type { Container } from '../lifecycle/container.ts';
 import type { OciSpec } from '../runtime/spec/build-oci-spec.ts';
 import { DAEMON_DEFAULTS } from '../runtime/spec/input.ts';
 import { acquireAll, releaseAll } from './acquire-all.ts';

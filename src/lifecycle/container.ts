@@ -3,6 +3,7 @@
  * Only transition() makes new ones, and only the supervisor commits them.
  */
 import type { ContainerSpec } from '../core/container-spec.ts';
+import type { MountPoint } from '../core/mount-point.ts';
 
 /** RFC 3339 with nanoseconds, UTC, as core/clock.ts formatTime() gives it. */
 export type Timestamp = string;
@@ -134,28 +135,4 @@ export interface Cause {
   readonly actor: 'api' | 'policy' | 'health' | 'kernel' | 'daemon';
   /** In words: "POST /containers/x/stop", "exit code 1 after 2.1 s: on-failure, attempt 3 of 5, waits 400 ms". */
   readonly detail: string;
-}
-
-/** A mount as `docker inspect` shows it, and enough to make it again. */
-export interface MountPoint {
-  readonly type: 'bind' | 'volume' | 'tmpfs' | 'image';
-  /** The volume's name; "" otherwise. */
-  readonly name: string;
-  /** On the host; for an image mount the image's ID. */
-  readonly source: string;
-  readonly destination: string;
-  readonly driver: string;
-  /** The mode string as asked: "ro", "z", "". */
-  readonly mode: string;
-  readonly readWrite: boolean;
-  readonly propagation: string;
-  /** Made for this container without a name: removed with it by `rm -v` and --rm. */
-  readonly anonymous: boolean;
-  /** The image's content at the destination is copied into the volume when it is empty. */
-  readonly copyUp: boolean;
-  readonly subpath: string;
-  /** Further options: tmpfs data ("size=64m,mode=1777"), "nonrecursive", "ro-nonrecursive", "ro-force-recursive". */
-  readonly options: readonly string[];
-  /** Bind only: make the source directory when it is missing. */
-  readonly createSource: boolean;
 }

@@ -5,9 +5,9 @@ import fc from 'fast-check';
 
 import type { MountSpec } from '../core/container-spec.ts';
 import { EngineError } from '../core/engine-error.ts';
+import type { MountPoint } from '../core/mount-point.ts';
 import { planMounts, type MountPlanInput } from './mount-plan.ts';
 import { EMPTY_MOUNT, parseBind, parseMount } from './mount-spec.ts';
-import type { MountPoint } from './mount-point.ts';
 
 const mountSpec = (more: Partial<MountSpec>): MountSpec => ({
   type: 'bind',

@@ -5,8 +5,8 @@
  */
 import type { HostSpec } from '../core/container-spec.ts';
 import { EngineError } from '../core/engine-error.ts';
+import type { MountPoint } from '../core/mount-point.ts';
 import { parseVolumesFrom } from './mount-mode.ts';
-import type { MountPoint } from './mount-point.ts';
 import {
   checkTmpfsDestination,
   cleanPath,

@@ -6,8 +6,8 @@ import { posix } from 'node:path';
 
 import type { MountSpec } from '../core/container-spec.ts';
 import { EngineError, messageOf } from '../core/engine-error.ts';
+import type { MountPoint } from '../core/mount-point.ts';
 import { isPropagation, parseMode, PROPAGATION_DEFAULT } from './mount-mode.ts';
-import type { MountPoint } from './mount-point.ts';
 
 export interface PlannedMount {
   readonly mount: MountPoint;
