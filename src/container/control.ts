@@ -2,6 +2,7 @@
 import { EngineError } from '../core/engine-error.ts';
 import { parseSignal } from '../core/signal.ts';
 import type { Cause, Container } from '../lifecycle/container.ts';
+import type { StopOptions } from '../lifecycle/event.ts';
 import type { Parts } from './parts.ts';
 import type { Request } from './port.ts';
 import { inWordsOf } from './refused.ts';
@@ -10,15 +11,10 @@ export function causeOf(by: Request): Cause {
   return { actor: 'api', detail: by.description };
 }
 
-interface StopOptions {
-  readonly signal: string | null;
-  readonly timeoutS: number | null;
-}
-
 export async function stop(
   parts: Parts,
   ref: string,
-  options: StopOptions,
+  options: StopOptions<string>,
   by: Request,
 ): Promise<'stopped' | 'already-stopped'> {
   const { id } = parts.resolver.resolve(ref);
@@ -27,7 +23,7 @@ export async function stop(
   );
 }
 
-export async function restart(parts: Parts, ref: string, options: StopOptions, by: Request): Promise<void> {
+export async function restart(parts: Parts, ref: string, options: StopOptions<string>, by: Request): Promise<void> {
   const { id } = parts.resolver.resolve(ref);
   await inContext(`Cannot restart container ${ref}`, async () =>
     parts.supervisor.restart(id, parsed(options), causeOf(by)),
@@ -99,7 +95,7 @@ async function removeLink(parts: Parts, ref: string, by: Request): Promise<void>
   );
 }
 
-function parsed(options: StopOptions): { signal: number | null; timeoutS: number | null } {
+function parsed(options: StopOptions<string>): StopOptions {
   const { signal, timeoutS } = options;
   return { signal: signal === null || signal === '' ? null : parseSignal(signal), timeoutS };
 }

@@ -14,11 +14,12 @@ import type {
 } from '../core/container-spec.ts';
 import type { Image, ImageConfig, PathStat, Platform } from '../image/port.ts';
 import type { Container } from '../lifecycle/container.ts';
+import type { StopOptions } from '../lifecycle/event.ts';
 import type { StoryEntry } from '../lifecycle/story.ts';
 import type { LogEntry, LogReadOptions } from '../log/port.ts';
 import type { EndpointState, Network } from '../network/port.ts';
 import type { StreamSelection } from '../runtime/port.ts';
-import type { Exec, ExecConfig } from '../supervisor/port.ts';
+import type { Exec, ExecConfig, ExecStartOptions } from '../supervisor/port.ts';
 
 /** In words, for the journal: "POST /v1.51/containers/web/stop from docker/28.2". */
 export interface Request {
@@ -48,16 +49,8 @@ export interface Containers {
   why(ref: string): Story;
 
   start(ref: string, by: Request): Promise<'started' | 'already-running'>;
-  stop(
-    ref: string,
-    options: { readonly signal: string | null; readonly timeoutS: number | null },
-    by: Request,
-  ): Promise<'stopped' | 'already-stopped'>;
-  restart(
-    ref: string,
-    options: { readonly signal: string | null; readonly timeoutS: number | null },
-    by: Request,
-  ): Promise<void>;
+  stop(ref: string, options: StopOptions<string>, by: Request): Promise<'stopped' | 'already-stopped'>;
+  restart(ref: string, options: StopOptions<string>, by: Request): Promise<void>;
   /** "" is KILL. */
   kill(ref: string, signal: string, by: Request): Promise<void>;
   pause(ref: string, by: Request): Promise<void>;
@@ -124,11 +117,7 @@ export interface Containers {
   execCheck(execId: string): void;
   execStart(
     execId: string,
-    options: {
-      readonly detach: boolean;
-      readonly tty: boolean;
-      readonly consoleSize: readonly [number, number] | null;
-    },
+    options: ExecStartOptions,
   ): Promise<{ readonly tty: boolean; readonly stream: Duplex | null; readonly detachKeys: Buffer | null }>;
   execResize(execId: string, rows: number, columns: number): Promise<void>;
 

@@ -31,16 +31,18 @@ export type Finding =
   | { readonly at: 'lost'; readonly because: 'reboot' | 'shim-died' }
   | { readonly at: 'none' };
 
+/** Of a stop or restart. null takes the container's own. `Signal`: a number, or before it is looked up as it was asked. */
+export interface StopOptions<Signal = number> {
+  readonly signal: Signal | null;
+  /** Until SIGKILL; negative: for ever. */
+  readonly timeoutS: number | null;
+}
+
 interface Requested {
   readonly request: Ticket;
   readonly cause: Cause;
 }
-interface StopAsked extends Requested {
-  /** null: the container's own. */
-  readonly signal: number | null;
-  /** null: the container's own; negative: for ever. */
-  readonly timeoutS: number | null;
-}
+type StopAsked = Requested & StopOptions;
 
 export type Request =
   | (Requested & { readonly kind: 'start-requested' })

@@ -13,6 +13,7 @@ import {
   type Effect,
   type Request,
   type Step,
+  type StopOptions,
   type Ticket,
   type Timer,
   type Until,
@@ -252,11 +253,7 @@ function intend(container: Container, intent: Intent, cause: Cause): Container {
   return container.intent.wanted === 'remove' ? container : { ...container, intent, cause };
 }
 
-function nextStop(
-  container: Container,
-  event: { readonly signal: number | null; readonly timeoutS: number | null },
-  by: StopBy,
-): NextStop {
+function nextStop(container: Container, event: StopOptions, by: StopBy): NextStop {
   return { by, signal: event.signal ?? stopSignal(container), timeoutMs: stopTimeoutMs(container, event.timeoutS) };
 }
 

@@ -5,7 +5,8 @@
 import type { Duplex } from 'node:stream';
 
 import type { ResourceSpec, RestartPolicySpec } from '../core/container-spec.ts';
-import type { Cause, Container, MountPoint } from '../lifecycle/container.ts';
+import type { Cause, Container } from '../lifecycle/container.ts';
+import type { StopOptions } from '../lifecycle/event.ts';
 import type { ExecLaunch, Launch, ProcessExit, StreamSelection } from '../runtime/port.ts';
 
 /**
@@ -21,17 +22,8 @@ export interface Supervisor extends AsyncDisposable {
   add(container: Container): Promise<void>;
 
   start(id: string, cause: Cause): Promise<'started' | 'already-running'>;
-  /** `timeoutS`: null takes the container's own, -1 waits for ever. `signal` null takes the container's own. */
-  stop(
-    id: string,
-    options: { readonly signal: number | null; readonly timeoutS: number | null },
-    cause: Cause,
-  ): Promise<'stopped' | 'already-stopped'>;
-  restart(
-    id: string,
-    options: { readonly signal: number | null; readonly timeoutS: number | null },
-    cause: Cause,
-  ): Promise<void>;
+  stop(id: string, options: StopOptions, cause: Cause): Promise<'stopped' | 'already-stopped'>;
+  restart(id: string, options: StopOptions, cause: Cause): Promise<void>;
   kill(id: string, signal: number, cause: Cause): Promise<void>;
   pause(id: string, cause: Cause): Promise<void>;
   unpause(id: string, cause: Cause): Promise<void>;
@@ -78,14 +70,7 @@ export interface Supervisor extends AsyncDisposable {
   execCreate(id: string, exec: ExecConfig): Promise<string>;
   exec(execId: string): Exec | undefined;
   execs(id: string): readonly Exec[];
-  execStart(
-    execId: string,
-    options: {
-      readonly detach: boolean;
-      readonly tty: boolean;
-      readonly consoleSize: readonly [number, number] | null;
-    },
-  ): Promise<{ readonly stream: Duplex | null }>;
+  execStart(execId: string, options: ExecStartOptions): Promise<{ readonly stream: Duplex | null }>;
   execResize(execId: string, rows: number, columns: number): Promise<void>;
   /** Runs the health check's and other internal processes too. */
   processes(id: string): Promise<number[]>;
@@ -94,6 +79,13 @@ export interface Supervisor extends AsyncDisposable {
   recover(): Promise<void>;
   /** `stopContainers`: dockerd's behaviour without live-restore; else they are left running. */
   shutdown(options: { readonly stopContainers: boolean; readonly timeoutS: number }): Promise<void>;
+}
+
+export interface ExecStartOptions {
+  readonly detach: boolean;
+  readonly tty: boolean;
+  /** rows, columns */
+  readonly consoleSize: readonly [number, number] | null;
 }
 
 export interface ExecConfig {
@@ -142,4 +134,4 @@ export interface Resources {
   eventAttributes(container: Container): Record<string, string>;
 }
 
-export type { Container, MountPoint, ProcessExit };
+export type { Container, ProcessExit };

@@ -6,7 +6,7 @@ import type { Duplex } from 'node:stream';
 
 import { EngineError, messageOf } from '../core/engine-error.ts';
 import type { Cause, Container } from '../lifecycle/container.ts';
-import type { Answer, Finding, Request, Ticket } from '../lifecycle/event.ts';
+import type { Answer, Finding, Request, StopOptions, Ticket } from '../lifecycle/event.ts';
 import { SIGKILL, countsAsRunning, isLive, isWaiting, lastExit } from '../lifecycle/state.ts';
 import { storyOfCreation } from '../lifecycle/story.ts';
 import { transition } from '../lifecycle/transition.ts';
@@ -90,20 +90,12 @@ class ContainerSupervisor implements Supervisor {
       | 'already-running';
   }
 
-  async stop(
-    id: string,
-    { signal, timeoutS }: { readonly signal: number | null; readonly timeoutS: number | null },
-    cause: Cause,
-  ): Promise<'stopped' | 'already-stopped'> {
+  async stop(id: string, { signal, timeoutS }: StopOptions, cause: Cause): Promise<'stopped' | 'already-stopped'> {
     const answer = await this.#ask<'stop-requested'>(id, { kind: 'stop-requested', signal, timeoutS, cause });
     return answer as 'stopped' | 'already-stopped';
   }
 
-  async restart(
-    id: string,
-    { signal, timeoutS }: { readonly signal: number | null; readonly timeoutS: number | null },
-    cause: Cause,
-  ): Promise<void> {
+  async restart(id: string, { signal, timeoutS }: StopOptions, cause: Cause): Promise<void> {
     await this.#ask<'restart-requested'>(id, { kind: 'restart-requested', signal, timeoutS, cause });
   }
 

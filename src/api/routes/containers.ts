@@ -1,4 +1,5 @@
 /** Containers, but for their streams and files. Source: moby api/server/router/container (v28). */
+import type { Containers } from '../../container/port.ts';
 import { EngineError } from '../../core/engine-error.ts';
 import { readJsonBody, readText, checkContentType } from '../body.ts';
 import { formatApiVersion } from '../api-version.ts';
@@ -108,7 +109,7 @@ async function startContainer(exchange: Exchange): Promise<Reply> {
   return { status: outcome === 'started' ? 204 : 304 };
 }
 
-function stopOptions({ query, minor }: Exchange): { signal: string | null; timeoutS: number | null } {
+function stopOptions({ query, minor }: Exchange): Parameters<Containers['stop']>[1] {
   return { signal: minor < 42 ? null : query.text('signal') || null, timeoutS: query.integer('t') };
 }
 
