@@ -1,5 +1,5 @@
 import assert from 'node:assert/strict';
-import { chmodSync, mkdirSync, mkdtempSync, readFileSync, rmSync, writeFileSync } from 'node:fs';
+import { mkdirSync, mkdtempSync, readFileSync, rmSync, writeFileSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { test } from 'node:test';
@@ -56,30 +56,90 @@ test('planUpdate: v1 and v2 spell the rest', () => {
   assert.deepEqual([weightOfShares(2), weightOfShares(262_144)], [1, 10_000]);
 });
 
-test('updateCgroup: all or nothing', async () => {
+/** A directory in the place of a cgroup; what is not in `files` refuses. Writes replace, as a limit's do. */
+function plantedCgroup(version: 'v1' | 'v2', files: Record<string, string>) {
   const root = mkdtempSync(join(tmpdir(), 'runtime-cgroup-'));
-  const files = {
-    'memory.limit_in_bytes': '100',
-    'memory.memsw.limit_in_bytes': '200',
-    'cpu.shares': '1024',
-    'cpu.cfs_period_us': '100000',
-    'cpu.cfs_quota_us': '-1',
-  };
   mkdirSync(join(root, 'c1'));
-  for (const [name, value] of Object.entries(files)) writeFileSync(join(root, 'c1', name), `${value}\n`);
-  mkdirSync(join(root, 'c1/pids.max')); // a file that refuses
-  chmodSync(join(root, 'c1'), 0o755);
-  const cgroups = { version: 'v1', directory: (_: string, path: string) => join(root, path) } as unknown as Cgroups;
-  const read = (name: string): string => readFileSync(join(root, 'c1', name), 'utf8').trim();
-  await assert.rejects(
-    updateCgroup(cgroups, '/c1', { memory: { limit: 300, swap: 600 }, cpu: { shares: 5 }, pids: { limit: 5 } }),
-    /failed to update the limits/,
+  for (const [name, value] of Object.entries(files)) writeFileSync(join(root, 'c1', name), value);
+  const cgroups = { version, directory: (_: string, path: string) => join(root, path) } as unknown as Cgroups;
+  return {
+    update: (resources: OciResources) => updateCgroup(cgroups, '/c1', resources),
+    files: () =>
+      Object.fromEntries(Object.keys(files).map((name) => [name, readFileSync(join(root, 'c1', name), 'utf8')])),
+    [Symbol.dispose]: () => rmSync(root, { recursive: true }),
+  };
+}
+
+const EVERYTHING: OciResources = {
+  memory: { limit: 300, swap: 600, reservation: 50 },
+  cpu: { shares: 1024, quota: 20_000, period: 50_000, cpus: '0', mems: '0' },
+  pids: { limit: 5 },
+  blockIO: {
+    throttleReadBpsDevice: [{ major: 8, minor: 0, rate: 7 }],
+    throttleWriteBpsDevice: [{ major: 9, minor: 9, rate: 7 }],
+  },
+};
+
+test('updateCgroup: v1, what was written before a refusal is written back', async () => {
+  const before = {
+    'memory.limit_in_bytes': '100\n',
+    'memory.memsw.limit_in_bytes': '200\n',
+    'memory.soft_limit_in_bytes': '10\n',
+    'cpu.shares': '2\n',
+    'cpu.cfs_period_us': '100000\n',
+    'cpu.cfs_quota_us': '-1\n',
+    'cpuset.cpus': '0-1\n',
+    'cpuset.mems': '\n',
+    'pids.max': 'max\n',
+    'blkio.throttle.read_bps_device': '8:0 3\n',
+  };
+  using cgroup = plantedCgroup('v1', before); // without blkio.throttle.write_bps_device
+  await assert.rejects(cgroup.update(EVERYTHING), /failed to update the limits: .*write_bps_device[^(]*$/);
+  assert.deepEqual(cgroup.files(), before);
+  await cgroup.update({ memory: { limit: 300, swap: 600 }, cpu: { shares: 5 } });
+  assert.deepEqual(cgroup.files(), {
+    ...before,
+    'memory.limit_in_bytes': '300\n',
+    'memory.memsw.limit_in_bytes': '600\n',
+    'cpu.shares': '5\n',
+  });
+});
+
+test('updateCgroup: v2, what was written before a refusal is written back; nothing is an empty line', async () => {
+  const before = {
+    'memory.max': 'max\n',
+    'memory.low': '0\n',
+    'cpu.weight': '100\n',
+    'cpu.max': 'max 100000\n',
+    'cpuset.cpus': '\n',
+    'cpuset.mems': '\n',
+    'pids.max': 'max\n',
+    'memory.swap.max': 'max\n',
+  };
+  using cgroup = plantedCgroup('v2', before); // without io.max
+  await assert.rejects(cgroup.update(EVERYTHING), /failed to update the limits: .*io\.max/);
+  assert.deepEqual(cgroup.files(), before);
+});
+
+test('planUpdate: a throttle goes back to the value it had', () => {
+  const [read, write, other] = planUpdate(
+    'v2',
+    {
+      blockIO: {
+        throttleReadBpsDevice: [{ major: 8, minor: 0, rate: 7 }],
+        throttleWriteIOPSDevice: [
+          { major: 8, minor: 0, rate: 7 },
+          { major: 8, minor: 1, rate: 7 },
+        ],
+      },
+    },
+    NOW,
   );
-  for (const [name, value] of Object.entries(files)) assert.equal(read(name), value);
-  await updateCgroup(cgroups, '/c1', { memory: { limit: 300, swap: 600 }, cpu: { shares: 5 } });
+  const now = '254:0 rbps=1 wbps=max riops=max wiops=max\n8:0 rbps=5 wbps=max riops=max wiops=6';
   assert.deepEqual(
-    [read('memory.limit_in_bytes'), read('memory.memsw.limit_in_bytes'), read('cpu.shares')],
-    ['300', '600', '5'],
+    [read, write, other].map((each) => each!.undo(now)),
+    ['8:0 rbps=5', '8:0 wiops=6', '8:1 wiops=max'],
   );
-  rmSync(root, { recursive: true });
+  const [v1] = planUpdate('v1', { blockIO: { throttleReadBpsDevice: [{ major: 8, minor: 0, rate: 7 }] } }, NOW);
+  assert.deepEqual([v1!.undo('18:0 4\n8:0 5'), v1!.undo('')], ['8:0 5', '8:0 0']);
 });

@@ -7,14 +7,16 @@ import { readFile, writeFile } from 'node:fs/promises';
 
 import { EngineError, messageOf } from '../core/engine-error.ts';
 import type { Cgroups } from '../kernel/port.ts';
+import type { DeviceNumber } from './spec/input.ts';
 import type { OciResources, OciThrottle } from './spec/resources.ts';
 
 export interface CgroupWrite {
   readonly controller: string;
   readonly file: string;
+  /** "" is written as an empty line: a write of no bytes at all does not reach the kernel. */
   readonly value: string;
-  /** What takes the limit away again; null: what was read from the file before. */
-  readonly undo: string | null;
+  /** What puts back what is in the file now. */
+  readonly undo: (now: string) => string;
 }
 
 /** Present values that a plan depends on. */
@@ -28,22 +30,30 @@ export interface CgroupNow {
 
 const CPU_PERIOD_US_DEFAULT = 100_000;
 
-/** @throws {EngineError} RUNTIME_FAILED naming the file; the limits are as before then */
+/** @throws {EngineError} RUNTIME_FAILED naming the file; the limits are as before then, or the error says which is not */
 export async function updateCgroup(cgroups: Cgroups, path: string, resources: OciResources): Promise<void> {
-  const fileOf = (write: CgroupWrite): string => `${cgroups.directory(write.controller, path)}/${write.file}`;
   const now = await readNow(cgroups, path);
   const undo: { readonly file: string; readonly value: string }[] = [];
   try {
     for (const write of planUpdate(cgroups.version, resources, now)) {
-      const file = fileOf(write);
-      const before = write.undo ?? (await readFile(file, 'utf8')).trim();
-      await writeFile(file, write.value);
+      const file = `${cgroups.directory(write.controller, path)}/${write.file}`;
+      const before = write.undo((await readFile(file, 'utf8')).trim());
+      if (before === write.value) continue;
+      await writeLine(file, write.value);
       undo.push({ file, value: before });
     }
   } catch (error) {
-    for (const { file, value } of undo.toReversed()) await writeFile(file, value).catch(() => {});
-    throw new EngineError('RUNTIME_FAILED', `failed to update the limits: ${messageOf(error)}`, { cause: error });
+    const lost: string[] = [];
+    for (const { file, value } of undo.toReversed()) await writeLine(file, value).catch(() => lost.push(file));
+    const rest = lost.length === 0 ? '' : ` (and these keep their new value: ${lost.join(', ')})`;
+    throw new EngineError('RUNTIME_FAILED', `failed to update the limits: ${messageOf(error)}${rest}`, {
+      cause: error,
+    });
   }
+}
+
+async function writeLine(file: string, value: string): Promise<void> {
+  await writeFile(file, `${value}\n`);
 }
 
 /** Whether the processes of a cgroup are paused. */
@@ -60,7 +70,7 @@ export function planUpdate(version: 'v1' | 'v2', resources: OciResources, now: C
 function planV1(resources: OciResources, now: CgroupNow): CgroupWrite[] {
   const { memory, cpu, pids, blockIO } = resources;
   const write = (controller: string, file: string, value: number | string | undefined): CgroupWrite[] =>
-    value === undefined ? [] : [{ controller, file: `${controller}.${file}`, value: `${value}`, undo: null }];
+    value === undefined ? [] : [{ controller, file: `${controller}.${file}`, value: `${value}`, undo: asItWas }];
   const limit = write('memory', 'limit_in_bytes', memory?.limit);
   const swap = write('memory', 'memsw.limit_in_bytes', memory?.swap);
   // memsw must never be below the limit: it goes first when it grows, and last when it shrinks.
@@ -93,14 +103,14 @@ function throttleV1(file: string, limits: readonly OciThrottle[] = []): CgroupWr
     controller: 'blkio',
     file: `blkio.${file}`,
     value: `${major}:${minor} ${rate}`,
-    undo: `${major}:${minor} 0`,
+    undo: (now) => `${major}:${minor} ${deviceLine(now, { major, minor }) || '0'}`,
   }));
 }
 
 function planV2(resources: OciResources, now: CgroupNow): CgroupWrite[] {
   const { memory, cpu, pids, blockIO } = resources;
   const write = (controller: string, file: string, value: number | string | undefined): CgroupWrite[] =>
-    value === undefined ? [] : [{ controller, file: `${controller}.${file}`, value: `${value}`, undo: null }];
+    value === undefined ? [] : [{ controller, file: `${controller}.${file}`, value: `${value}`, undo: asItWas }];
   const maxOf = (limit: number | undefined): number | 'max' | undefined =>
     limit !== undefined && limit < 0 ? 'max' : limit;
   const period = cpu?.period ?? now.cpuPeriodUs;
@@ -118,12 +128,33 @@ function planV2(resources: OciResources, now: CgroupNow): CgroupWrite[] {
     ...write('pids', 'max', pids === undefined ? undefined : maxOf(pids.limit)),
     ...(blockIO?.weight === undefined
       ? []
-      : [{ controller: 'io', file: 'io.bfq.weight', value: `${blockIO.weight}`, undo: null }]),
+      : [{ controller: 'io', file: 'io.bfq.weight', value: `${blockIO.weight}`, undo: defaultWeight }]),
     ...throttleV2('rbps', blockIO?.throttleReadBpsDevice),
     ...throttleV2('wbps', blockIO?.throttleWriteBpsDevice),
     ...throttleV2('riops', blockIO?.throttleReadIOPSDevice),
     ...throttleV2('wiops', blockIO?.throttleWriteIOPSDevice),
   ];
+}
+
+function asItWas(now: string): string {
+  return now;
+}
+
+/** "default 100", and a line for each device that has its own. */
+function defaultWeight(now: string): string {
+  return /^(?:default )?(\d+)/.exec(now)?.[1] ?? now;
+}
+
+/** What follows "major:minor " in a file with a line for each device; "" without such a line. */
+function deviceLine(text: string, { major, minor }: DeviceNumber): string {
+  const start = `${major}:${minor} `;
+  return (
+    text
+      .split('\n')
+      .find((line) => line.startsWith(start))
+      ?.slice(start.length)
+      .trim() ?? ''
+  );
 }
 
 /** v2 counts swap alone, v1 (and Docker) memory and swap together. */
@@ -138,7 +169,10 @@ function throttleV2(key: string, limits: readonly OciThrottle[] = []): CgroupWri
     controller: 'io',
     file: 'io.max',
     value: `${major}:${minor} ${key}=${rate}`,
-    undo: `${major}:${minor} ${key}=max`,
+    undo: (now) => {
+      const before = new RegExp(`\\b${key}=(\\S+)`).exec(deviceLine(now, { major, minor }));
+      return `${major}:${minor} ${key}=${before?.[1] ?? 'max'}`;
+    },
   }));
 }
 

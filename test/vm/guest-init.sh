@@ -12,10 +12,6 @@ mount -t tmpfs tmpfs /dev/shm
 mount -t tmpfs -o mode=755 tmpfs /run
 mount -t cgroup2 -o nsdelegate cgroup2 /sys/fs/cgroup
 mount -t securityfs securityfs /sys/kernel/security
-mkdir -p /data/lib /data/tmp
-chmod 1777 /data/tmp
-mount --bind /data/lib /var/lib
-mount --bind /data/tmp /tmp
 mkdir -p /run/lock
 hostname longshore-vm
 ip link set lo up

@@ -8,9 +8,14 @@ $bb mount -t devtmpfs dev /dev
 while read -r module; do $bb insmod "/modules/$module"; done </modules/order
 while [ ! -b /dev/vdc ]; do $bb usleep 20000; done
 $bb mount -t ext4 -o noatime /dev/vda /root # a snapshot: what is written to it is gone with the machine
-$bb mkdir -p "/root$LSVM_TREE" /root/data
-$bb mount -t ext4 -o noatime /dev/vdb "/root$LSVM_TREE" # likewise
+$bb mkdir -p /root/data
 $bb mount -t ext4 -o noatime /dev/vdc /root/data
+$bb mkdir -p /root/data/lib /root/data/tmp
+$bb chmod 1777 /root/data/tmp
+$bb mount --bind /root/data/lib /root/var/lib
+$bb mount --bind /root/data/tmp /root/tmp
+$bb mkdir -p "/root$LSVM_TREE" # last: it may be below one of those
+$bb mount -t ext4 -o noatime /dev/vdb "/root$LSVM_TREE" # a snapshot, too
 $bb umount /proc
 $bb mount --move /dev /root/dev
 exec $bb switch_root /root "$LSVM_TREE/test/vm/guest-init.sh"
