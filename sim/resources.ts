@@ -39,6 +39,8 @@ export class SimResources implements Resources {
     return { id, run, runtime: 'sim', oci: {}, tty: false, stdin: 'none', consoleSize: [0, 0], log: null };
   }
 
+  leaving(): void {}
+
   async release({ id }: Container): Promise<void> {
     await this.#wait(this.#kernel.random.pick([0, 1, 20]));
     this.#kernel.held.delete(id);

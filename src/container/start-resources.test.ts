@@ -69,6 +69,8 @@ function world(dataRoot: string, ...containers: Container[]) {
           hostnamePath: null,
         };
       },
+      tellConnected: () => {},
+      tellDisconnected: () => {},
       detach: async () => give('network'),
       adopt: async () => take('network'),
       endpoints: () => new Map([['bridge', { ipv4Address: '172.17.0.9' }]]),

@@ -53,6 +53,7 @@ export class StartResources implements Resources {
         return undo;
       }),
     ]);
+    parts.networks.tellConnected(id); // behind the mounts, as dockerd
     const shmPath = await this.#takeShm(container, stack);
     const { rootfs, user, attached } = taken;
     if (user === null) throw new Error('the rootfs was taken without its user');
@@ -103,6 +104,13 @@ export class StartResources implements Resources {
       consoleSize: spec.host.consoleSize,
       log: logFileFor(parts, container),
     };
+  }
+
+  leaving(container: Container): void {
+    this.#parts.networks.tellDisconnected(container.id);
+    for (const mount of container.mounts) {
+      if (mount.type === 'volume') this.#parts.volumes.tellReleased(mount.name, container.id);
+    }
   }
 
   async release(container: Container): Promise<void> {

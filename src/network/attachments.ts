@@ -41,6 +41,8 @@ export interface AttachmentOptions {
 export class Attachments {
   readonly #options: AttachmentOptions;
   readonly #live = new Map<string, SandboxRecord>();
+  /** Containers whose `connect` events are out and whose `disconnect` events are not. */
+  readonly #told = new Set<string>();
   /** Last change per container: connect and disconnect wait for each other. */
   readonly #tails = new Map<string, Promise<unknown>>();
 
@@ -66,6 +68,16 @@ export class Attachments {
 
   detach(containerId: string): Promise<void> {
     return this.#queue(containerId, () => this.#detach(containerId));
+  }
+
+  tellConnected(containerId: string): void {
+    if (this.#told.has(containerId)) return;
+    this.#told.add(containerId);
+    this.#tell(containerId, 'connect');
+  }
+
+  tellDisconnected(containerId: string): void {
+    if (this.#told.delete(containerId)) this.#tell(containerId, 'disconnect');
   }
 
   connect(
@@ -121,6 +133,7 @@ export class Attachments {
   /** Boot, before anything runs: claims what the records of live containers say. */
   remember(sandbox: SandboxRecord): void {
     this.#live.set(sandbox.containerId, sandbox);
+    this.#told.add(sandbox.containerId);
     for (const endpoint of sandbox.endpoints) {
       const network = this.#options.byId(endpoint.state.networkId);
       if (network === undefined) continue;
@@ -215,10 +228,6 @@ export class Attachments {
       sandbox = { ...sandbox, resolverPort: await this.#options.resolvers.start(sandbox, 0) };
     this.#save(sandbox);
     await this.#tellLinked(sandbox);
-    for (const { state } of sandbox.endpoints) {
-      const network = byId(state.networkId);
-      if (network !== undefined) this.#options.onEvent(network.network, 'connect', request.containerId);
-    }
     return this.#attached(sandbox, sandbox.filesDir);
   }
 
@@ -322,10 +331,14 @@ export class Attachments {
   async #detach(containerId: string): Promise<void> {
     const sandbox = this.#live.get(containerId);
     if (sandbox === undefined) return;
+    this.tellDisconnected(containerId);
     await this.#release(sandbox);
-    for (const { state } of sandbox.endpoints) {
+  }
+
+  #tell(containerId: string, action: 'connect' | 'disconnect'): void {
+    for (const { state } of this.#live.get(containerId)?.endpoints ?? []) {
       const network = this.#options.byId(state.networkId);
-      if (network !== undefined) this.#options.onEvent(network.network, 'disconnect', containerId);
+      if (network !== undefined) this.#options.onEvent(network.network, action, containerId);
     }
   }
 
@@ -345,6 +358,7 @@ export class Attachments {
     if (failed !== undefined) throw failed.reason;
     for (const endpoint of sandbox.endpoints) this.#leave(containerId, endpoint);
     this.#live.delete(containerId);
+    this.#told.delete(containerId);
     sandboxes.delete(containerId);
     if (sandbox.kind !== 'shared') files.forget(sandbox.filesDir);
   }

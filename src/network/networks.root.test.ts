@@ -243,6 +243,7 @@ function runInside(): void {
       host.directory,
     );
     const attached = await networks.attach(asked);
+    networks.tellConnected(asked.containerId);
     const state = attached.endpoints.get('bridge')!;
     assert.equal(state.ipv4Address, '172.17.0.2');
     assert.equal(state.macAddress, '02:42:ac:11:00:02');
@@ -260,6 +261,7 @@ function runInside(): void {
     await host.serve(outside, 7, 'outside');
     assert.equal(await ask('10.99.0.2', 7, host.namespace(asked.containerId)), 'outside ::ffff:10.99.0.1'); // masqueraded
     await host.stopServers();
+    networks.tellDisconnected(asked.containerId);
     await networks.detach(asked.containerId);
     await networks.detach(asked.containerId);
     assert.deepEqual(

@@ -151,6 +151,14 @@ export class EngineNetworks implements Networks {
     return await this.#state.attachments.attach(request);
   }
 
+  tellConnected(containerId: string): void {
+    this.#state.attachments.tellConnected(containerId);
+  }
+
+  tellDisconnected(containerId: string): void {
+    this.#state.attachments.tellDisconnected(containerId);
+  }
+
   async detach(containerId: string): Promise<void> {
     await this.#state.attachments.detach(containerId);
   }

@@ -13,6 +13,10 @@ export interface Networks {
    * Addresses are kept over restarts where Docker keeps them.
    */
   attach(request: AttachRequest): Promise<Attached>;
+  /** Publishes `connect` for what attach() joined, once: the caller knows when (dockerd: after the mounts). */
+  tellConnected(containerId: string): void;
+  /** Publishes the `disconnect` events ahead of detach(), which then does not: dockerd tells them before the end. */
+  tellDisconnected(containerId: string): void;
   /** Gives back what attach() took; idempotent. Addresses of a stopped container are free again, as Docker's. */
   detach(containerId: string): Promise<void>;
   /** A live container joins or leaves one more network. */

@@ -142,6 +142,8 @@ export class Keeper {
     const saves = container !== before && volatile !== true;
     const tell = (): void => this.#tell(storyOf(before, event, step, nowNs), nowNs);
     this.#unrecorded = effects.filter((effect) => effect.kind === 'publish');
+    const releases = effects.some((effect) => effect.kind === 'release');
+    if (releases) this.#host.context.resources.leaving(container);
     if (!saves) tell();
     if (container !== before) {
       const error = saves ? this.#save(before, container, tell) : null;
@@ -150,7 +152,7 @@ export class Keeper {
       this.#deliver();
     }
     // The answers come first in the list, and shall yet be given when what is to be released is.
-    if (effects.some((effect) => effect.kind === 'release')) this.#gate.shut();
+    if (releases) this.#gate.shut();
     if (event.kind === 'released') this.#gate.open();
     for (const effect of effects) this.#perform(effect);
     if (this.waits.size > 0) this.#gate.pass(() => this.#wakeIfDown());

@@ -120,6 +120,8 @@ export interface Resources {
    * its undo. Returns what to launch.
    */
   acquire(container: Container, stack: AsyncDisposableStack): Promise<Launch>;
+  /** A run has ended, and that is about to be told: publishes what dockerd tells before it, of networks and volumes. */
+  leaving(container: Container): void;
   /** After a run: gives back what acquire() took. Idempotent; also right after a crash at any point of acquire(). */
   release(container: Container): Promise<void>;
   /** After a daemon restart, for a container found running: makes sure in-memory tables (addresses, ports) know it. */

@@ -17,6 +17,8 @@ export interface Volumes {
   /** Makes the volume's directory usable on the host (mounts type/o/device volumes); counted by container. */
   acquire(name: string, containerId: string, as?: MountedAs): Promise<string>;
   release(name: string, containerId: string): Promise<void>;
+  /** Publishes `unmount` ahead of release(), which then does not: dockerd tells it before the container's end. */
+  tellReleased(name: string, containerId: string): void;
   /** Which containers refer to it, running or not; container/ keeps this told. */
   refer(name: string, containerId: string): void;
   unrefer(name: string, containerId: string): void;

@@ -47,6 +47,8 @@ class LocalVolumes implements Volumes {
   readonly #references = new Map<string, Set<string>>();
   /** Containers that use it now. */
   readonly #users = new Map<string, Set<string>>();
+  /** "name containerId" whose `unmount` is out ahead of its release. */
+  readonly #told = new Set<string>();
   /** Volumes with options that are mounted at present. */
   readonly #mounted = new Set<string>();
   readonly #tails = new Map<string, Promise<unknown>>();
@@ -131,6 +133,7 @@ class LocalVolumes implements Volumes {
       const isNew = !users.has(containerId);
       users.add(containerId);
       if (isNew) {
+        this.#told.delete(`${name} ${containerId}`);
         const more =
           as === undefined
             ? {}
@@ -150,8 +153,16 @@ class LocalVolumes implements Volumes {
         this.#users.delete(name);
         await this.#unmount(volume);
       }
-      this.#event(volume, 'unmount', { container: containerId });
+      if (!this.#told.delete(`${name} ${containerId}`)) this.#event(volume, 'unmount', { container: containerId });
     });
+  }
+
+  tellReleased(name: string, containerId: string): void {
+    const volume = this.#volumes.get(name);
+    if (volume === undefined || this.#users.get(name)?.has(containerId) !== true) return;
+    if (this.#told.has(`${name} ${containerId}`)) return;
+    this.#told.add(`${name} ${containerId}`);
+    this.#event(volume, 'unmount', { container: containerId });
   }
 
   refer(name: string, containerId: string): void {

@@ -57,6 +57,32 @@ test('events: a forced removal is kill, die, destroy; execs carry their command,
   assert.deepEqual([kill!['signal'], ended!['exitCode']], ['9', '137']);
 });
 
+test('events: mounts before networks before start; networks and mounts before die before stop, as dockerd 28', async () => {
+  const since = Date.now();
+  await d.ok('network', 'create', 'order-net');
+  await d.ok('run', '-d', '--name', 'order', '--network', 'order-net', '-v', 'order-vol:/v', 'bb:1', 'sleep', '600');
+  await d.ok('stop', '-s', 'KILL', 'order');
+  await d.ok('start', 'order');
+  await d.ok('rm', '-f', 'order');
+  await d.ok('network', 'rm', 'order-net');
+  const events = await d.events(since, { type: ['container', 'network', 'volume'] });
+  const ours = events.filter(({ Actor: { ID, Attributes } }) => (Attributes['name'] ?? ID).startsWith('order'));
+  const up = ['volume mount', 'network connect', 'container start', 'container kill'];
+  const down = ['network disconnect', 'volume unmount', 'container die'];
+  assert.deepEqual(
+    ours.map(({ Type, Action }) => `${Type} ${Action}`),
+    ['network create', 'volume create', 'container create'].concat(
+      up,
+      down,
+      'container stop',
+      up,
+      down,
+      'container destroy',
+      'network destroy',
+    ),
+  );
+});
+
 test('events: since and until are exact to the nanosecond, the same after the daemon was killed, and nothing is told twice', async () => {
   await d.ok('run', '-d', '--name', 'ex2', 'bb:1', 'sh', '-c', 'sleep 1; exit 5');
   for (let n = 0; n < 5; n++) await d.ok('volume', 'create', `v${n}`);

@@ -167,6 +167,7 @@ export class TestDaemon implements AsyncDisposable {
     filters: Record<string, readonly string[]>,
   ): Promise<
     readonly {
+      readonly Type: string;
       readonly Action: string;
       readonly Actor: { readonly ID: string; readonly Attributes: Record<string, string> };
     }[]
