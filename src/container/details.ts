@@ -28,7 +28,7 @@ export async function describe(
     sandboxKey: sandboxKeyOf(parts, container),
     execIds: parts.supervisor.execs(container.id).flatMap((exec) => (exec.state.at === 'exited' ? [] : exec.id)),
     paths: {
-      log: logKept(container) ? posix.join(directory, `${container.id}-json.log`) : '',
+      log: container.run > 0 && logKept(container) ? posix.join(directory, `${container.id}-json.log`) : '',
       resolvConf: container.run > 0 ? posix.join(directory, 'resolv.conf') : '',
       hostname: container.run > 0 ? posix.join(directory, 'hostname') : '',
       hosts: container.run > 0 ? posix.join(directory, 'hosts') : '',

@@ -16,6 +16,7 @@ export type ErrorKind =
 
 export const ERROR_KINDS = {
   PARAMETER_INVALID: 'invalid',
+  TIME_INVALID: 'internal', // a wrong request, but 500 is what Docker answers
   BODY_INVALID: 'invalid',
   ROUTE_NOT_FOUND: 'not-found',
   API_VERSION_UNSUPPORTED: 'invalid',

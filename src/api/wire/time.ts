@@ -6,9 +6,9 @@ import { EngineError } from '../../core/engine-error.ts';
 
 const NS_PER_SECOND = 1_000_000_000n;
 
-/** Nanoseconds since 1970. @throws PARAMETER_INVALID */
+/** Nanoseconds since 1970. Docker's API takes the seconds only; the other forms are its CLI's. @throws TIME_INVALID */
 export function parseTime(text: string, nowNs: bigint): bigint {
-  const unix = /^(-?\d{1,18})(?:\.(\d+))?$/.exec(text);
+  const unix = /^([-+]?\d{1,18})(?:\.(\d+))?$/.exec(text);
   if (unix !== null) {
     const fraction = (unix[2] ?? '').padEnd(9, '0').slice(0, 9);
     const ns = BigInt(unix[1]!) * NS_PER_SECOND;
@@ -22,7 +22,9 @@ export function parseTime(text: string, nowNs: bigint): bigint {
     const ms = Date.parse(`${day}T${hour}:${minute}:${second}${zone}`);
     if (!Number.isNaN(ms)) return BigInt(ms) * 1_000_000n + BigInt(fraction.padEnd(9, '0'));
   }
-  throw new EngineError('PARAMETER_INVALID', `failed to parse value as time or duration: ${JSON.stringify(text)}`);
+  const [seconds = '', ...fraction] = text.split('.');
+  const wrong = /^[-+]?\d+$/.test(seconds) ? fraction.join('.') : seconds;
+  throw new EngineError('TIME_INVALID', `strconv.ParseInt: parsing ${JSON.stringify(wrong)}: invalid syntax`);
 }
 
 const UNIT_NS: Readonly<Record<string, number>> = {

@@ -97,7 +97,17 @@ test("parseTime and humanDuration: as Docker's", () => {
     ),
     [1_500_000_000n, 1_700_000_000_000_000_001n, nowNs - 600_000_000_000n, 1_250_000_000n, 0n],
   );
-  assert.throws(() => parseTime('soon', nowNs), { code: 'PARAMETER_INVALID' });
+  for (const [text, wrong] of [
+    ['soon', 'soon'],
+    ['1.', ''],
+    ['.5', ''],
+    ['1.x', 'x'],
+    ['1.1.1', '1.1'],
+  ] as const)
+    assert.throws(() => parseTime(text, nowNs), {
+      code: 'TIME_INVALID',
+      message: `strconv.ParseInt: parsing "${wrong}": invalid syntax`,
+    });
   const seconds = [
     0.2,
     1,
