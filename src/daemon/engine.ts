@@ -21,6 +21,7 @@ import { treeArchive } from '../image/tree-archive.ts';
 import { openKernel } from '../kernel/kernel.ts';
 import { decodeContainer } from '../lifecycle/created.ts';
 import { isLive } from '../lifecycle/state.ts';
+import { checkDefaultLog } from '../log/log-options.ts';
 import { openLogTending } from '../log/log-tending.ts';
 import { readLog } from '../log/read-log.ts';
 import { openNetworks } from '../network/open-networks.ts';
@@ -62,6 +63,7 @@ export async function openEngine({
   await using opening = new AsyncDisposableStack();
   const clock = systemClock;
   const { dataRoot, execRoot } = options;
+  checkDefaultLog({ driver: options.logDriver, options: options.logOptions });
   await Promise.all([
     mkdir(dataRoot, { recursive: true, mode: 0o710 }),
     mkdir(execRoot, { recursive: true, mode: 0o711 }),

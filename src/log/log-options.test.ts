@@ -2,7 +2,7 @@ import assert from 'node:assert/strict';
 import { suite, test } from 'node:test';
 
 import { EngineError } from '../core/engine-error.ts';
-import { logAttributes, parseLogOptions, type LogConfig } from './log-options.ts';
+import { checkDefaultLog, logAttributes, parseLogOptions, type LogConfig } from './log-options.ts';
 
 const parse = (driver: string, options: Record<string, string> = {}): LogConfig =>
   parseLogOptions({ driver, options }, { driver: '', options: {} });
@@ -31,6 +31,17 @@ suite('parseLogOptions', () => {
     }
     assert.deepEqual(parse('none', { anything: 'x' }).file, null);
     assert.deepEqual(parse('local').file, { maxSizeBytes: 20_000_000, maxFiles: 5 });
+  });
+
+  test('checkDefaultLog: a daemon with wrong defaults does not start', () => {
+    checkDefaultLog({ driver: 'json-file', options: { 'max-size': '1m' } });
+    assert.throws(() => checkDefaultLog({ driver: 'json-file', options: { x: 'y' } }), {
+      code: 'LOG_OPTION_INVALID',
+      message: "failed to start daemon: failed to set log opts: unknown log opt 'x' for json-file log driver",
+    });
+    assert.throws(() => checkDefaultLog({ driver: 'nope', options: {} }), {
+      message: "failed to start daemon: failed to set log opts: logger: no log driver named 'nope' is registered",
+    });
   });
 
   test("parseLogOptions: Docker's words for what is wrong", () => {

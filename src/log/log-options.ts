@@ -89,6 +89,17 @@ export function checkLogOptions(asked: LogSpec, defaults: LogSpec): void {
   service?.check(mergeLogSpec(asked, defaults).options);
 }
 
+/** Of the daemon's own `--log-driver` and `--log-opt`. @throws {EngineError} as checkLogOptions, in dockerd's words */
+export function checkDefaultLog(defaults: LogSpec): void {
+  try {
+    checkLogOptions(defaults, { driver: '', options: {} });
+  } catch (error) {
+    if (!(error instanceof EngineError)) throw error;
+    const message = `failed to start daemon: failed to set log opts: ${error.message}`;
+    throw new EngineError(error.code, message, { cause: error });
+  }
+}
+
 /** The local file is the service's buffer; the options that bound it are those of Docker's dual logging. */
 function serviceConfig(service: LogDriver, options: Readonly<Record<string, string>>): LogConfig {
   for (const name of Object.keys(options)) {
