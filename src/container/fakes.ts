@@ -72,7 +72,7 @@ export function partsWith(
     resolver: new Resolver(lookup, names),
     events: { publish: (event: NewEvent) => published.push(event) },
     logger: silent,
-    logTending: { begin: () => {}, end: () => {}, remove: async () => {}, status: () => null },
+    logTending: { begin: () => {}, end: () => {}, remove: async () => {}, status: () => null, counters: () => [] },
     namespacePaths: new Map(),
     settings: { dataRoot: '/data' },
     host: { apparmorProfiles: null },

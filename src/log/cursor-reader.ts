@@ -20,10 +20,16 @@ const MISSES_MAX = 3;
 
 export interface Batch {
   readonly entries: readonly LogEntry[];
+  /** Behind each of them, in the file that they are from. */
+  readonly offsets: readonly number[];
   /** Behind the last entry. */
   readonly cursor: Cursor;
-  /** There is more right now. */
-  readonly isFull: boolean;
+}
+
+/** The entries from `begin` to before `end`, as a batch of their own. */
+export function partOf({ entries, offsets, cursor }: Batch, begin: number, end: number): Batch {
+  const offset = end === entries.length ? cursor.offset : (offsets[end - 1] as number);
+  return { entries: entries.slice(begin, end), offsets: offsets.slice(begin, end), cursor: { ...cursor, offset } };
 }
 
 export class CursorReader implements AsyncDisposable {
@@ -74,9 +80,10 @@ export class CursorReader implements AsyncDisposable {
     for (;;) {
       if (this.#current === null && !(await this.#advance())) return null;
       const entries: LogEntry[] = [];
+      const offsets: number[] = [];
       const before = this.#offset;
-      const atEnd = await this.#readLines(entries);
-      if (entries.length > 0) return { entries, cursor: await this.#cursor(), isFull: !atEnd };
+      await this.#readLines(entries, offsets);
+      if (entries.length > 0) return { entries, offsets, cursor: await this.#cursor() };
       if (this.#offset > before) continue; // corrupt lines only
       if (!(await this.#advance())) return null;
     }
@@ -123,18 +130,19 @@ export class CursorReader implements AsyncDisposable {
     await closeAll(files);
   }
 
-  /** Appends the entries of whole lines from the offset on. True when there is no whole line behind them now. */
-  async #readLines(entries: LogEntry[]): Promise<boolean> {
+  /** Appends the entries of whole lines from the offset on, and where each ends. */
+  async #readLines(entries: LogEntry[], offsets: number[]): Promise<void> {
     for (let wanted = BATCH_BYTES; ; wanted *= 4) {
       const bytes = await this.#peek(wanted);
       const end = bytes.lastIndexOf(NEWLINE) + 1;
       if (end > 0) {
-        const parser = new JsonLineParser();
-        parser.parse(bytes.subarray(0, end), entries);
+        const ends: number[] = [];
+        new JsonLineParser().parse(bytes.subarray(0, end), entries, ends);
+        for (const at of ends) offsets.push(this.#offset + at);
         this.#consume(end);
-        return bytes.length < wanted;
+        return;
       }
-      if (bytes.length < wanted) return true;
+      if (bytes.length < wanted) return;
       if (bytes.length >= LINE_BYTES_MAX) {
         this.#consume(bytes.length);
         this.#droppedBytes += bytes.length;
@@ -147,7 +155,10 @@ export class CursorReader implements AsyncDisposable {
     const current = this.#current as LogFile;
     if (!current.isCompressed) {
       const { size } = await current.handle.stat();
-      if (size < this.#offset) this.#offset = 0; // truncated by somebody: starts anew
+      if (size < this.#offset) {
+        this.#offset = 0; // truncated by somebody: starts anew
+        this.#signature = '';
+      }
       const bytes = Buffer.allocUnsafeSlow(Math.min(wanted, size - this.#offset));
       if (bytes.length === 0) return bytes;
       const { bytesRead } = await current.handle.read(bytes, 0, bytes.length, this.#offset);

@@ -9,8 +9,8 @@ import { Timeline } from '../../sim/clock.ts';
 import { silent } from '../core/log.ts';
 import { CursorFile, START } from './cursor.ts';
 import { CursorReader } from './cursor-reader.ts';
-import { RefusedForGood, type Destination } from './drivers/driver.ts';
-import { Forwarder } from './forwarder.ts';
+import { RefusedForGood, type Destination, type RetryLimits, type Sent } from './drivers/driver.ts';
+import { Forwarder, newTally } from './forwarder.ts';
 import type { LogEntry, LogFileOptions } from './port.ts';
 
 /** A log as the shim writes it: one line after the other, with rotation. */
@@ -61,22 +61,42 @@ class Service implements Destination {
   isBroken = false;
   readonly received: string[] = [];
   /** What to do with the next batch. */
-  mood: () => 'take' | 'refuse' | 'take-and-fail' | 'take-half' | 'take-and-lose' | 'never' = () => 'take';
+  never: ReadonlySet<string> = new Set();
+  asked = 0;
+  retry: RetryLimits | null = null;
+  /** The last line of each batch waits for the next, as a beginning of something longer. */
+  holdsLast = false;
+  held: string[] = [];
+  mood: () => 'take' | 'refuse' | 'take-and-fail' | 'take-half' | 'take-and-lose' = () => 'take';
 
   constructor(confirms: Destination['confirms'] = 'answer') {
     this.confirms = confirms;
   }
 
-  async send(batch: readonly LogEntry[]): Promise<void> {
+  async send(batch: readonly LogEntry[]): Promise<Sent | void> {
+    this.asked++;
     await turn();
     const mood = this.mood();
     const lines = batch.map((entry) => entry.line.toString().trim().split(' ')[0] as string);
-    if (mood === 'never') throw new RefusedForGood('too large');
+    if (lines.some((line) => this.never.has(line))) throw new RefusedForGood('too large');
+    if (this.holdsLast && mood === 'take') {
+      this.received.push(...this.held, ...lines.slice(0, -1));
+      this.held = lines.slice(-1);
+      return { heldFrom: lines.length - 1 };
+    }
     this.isBroken = false;
     if (mood === 'take' || mood === 'take-and-fail') this.received.push(...lines);
     if (mood === 'take-half') this.received.push(...lines.slice(0, Math.ceil(lines.length / 2)));
     if (mood === 'take-and-lose') this.isBroken = true; // the connection took it, and is gone with it
     else if (mood !== 'take') throw new Error('the service is down');
+  }
+
+  async flush(): Promise<void> {
+    this.received.push(...this.held.splice(0));
+  }
+
+  discard(): void {
+    this.held = [];
   }
 
   [Symbol.dispose](): void {}
@@ -109,6 +129,7 @@ async function inWorld(
       cursor: new CursorFile(join(directory, 'cursor')),
       clock,
       logger: silent,
+      tally: newTally(),
       watch: (_path, listener) => {
         writer.onChange = listener;
         return { close: () => undefined };
@@ -231,18 +252,68 @@ test('Forwarder: what rotation takes while the service is down is counted, and t
   });
 });
 
-test('Forwarder: a batch that the service will never take does not hold up the next', async (t) => {
+test('Forwarder: a line that the service will never take takes no other with it, and is counted', async (t) => {
   await inWorld(t, {}, async ({ writer, service, clock, forwarder }) => {
     const one = forwarder();
-    let isFirst = true;
-    service.mood = () => (isFirst ? ((isFirst = false), 'never') : 'take');
-    writer.write(2);
+    service.never = new Set(['3', '70']);
+    writer.write(100);
     one.begin();
-    await settle(clock, () => one.status.refusedLines === 2);
+    await settle(clock, () => service.received.at(-1) === '99');
+    assert.deepEqual(
+      service.received,
+      numbers(100).filter((number) => !service.never.has(number)),
+    );
+    assert.deepEqual([one.status.refusedLines, one.status.sentLines], [2, 98]);
+    assert(service.asked < 40, `${service.asked} requests`);
+    // One that refuses everything is not asked for each line.
+    service.never = new Set(numbers(1100, 100));
+    service.asked = 0;
+    writer.write(1000);
+    await settle(clock, () => one.status.refusedLines === 1002);
+    assert(service.asked < 140, `${service.asked} requests`);
+    await one.close();
+  });
+});
+
+test('Forwarder: with limits to retries a batch is given up and counted', async (t) => {
+  await inWorld(t, {}, async ({ writer, service, clock, forwarder }) => {
+    service.retry = { waitMs: 500, attempts: 3 };
+    service.mood = () => 'refuse';
+    const one = forwarder();
+    writer.write(4);
+    one.begin();
+    await settle(clock, () => one.status.refusedLines === 4);
+    assert.equal(service.asked, 4);
+    assert.equal(clock.nowMs(), 500 + 1000 + 2000);
+    assert.match(one.status.lastError, /given up after 3 retries: the service is down/);
+    service.mood = () => 'take';
     writer.write(1);
     await settle(clock, () => service.received.length === 1);
-    assert.deepEqual(service.received, ['2']);
     await one.close();
+  });
+});
+
+test('Forwarder: what a destination holds comes again after a daemon died, and is flushed when nothing follows', async (t) => {
+  await inWorld(t, {}, async ({ writer, service, clock, directory, forwarder }) => {
+    const cursor = async (): Promise<number> => (await new CursorFile(join(directory, 'cursor')).load()).offset;
+    service.holdsLast = true;
+    const one = forwarder();
+    writer.write(3);
+    one.begin();
+    await settle(clock, () => service.held.length === 1);
+    await turn();
+    assert.deepEqual([service.received, service.held], [['0', '1'], ['2']]);
+    await one.close(); // before the event is whole
+    const two = forwarder();
+    two.begin();
+    await settle(clock, () => service.held.length === 1, 0);
+    assert.deepEqual(service.held, ['2'], 'held again, and once');
+    const before = await cursor();
+    await settle(clock, () => service.received.at(-1) === '2');
+    await settle(clock, () => two.isIdle || service.held.length === 0);
+    for (let i = 0; i < 50; i++) await turn();
+    assert((await cursor()) > before, 'noted once it was flushed');
+    await two.close();
   });
 });
 

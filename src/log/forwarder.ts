@@ -10,9 +10,9 @@ import type { Clock } from '../core/clock.ts';
 import { messageOf } from '../core/engine-error.ts';
 import type { Logger } from '../core/log.ts';
 import type { Cursor, CursorFile } from './cursor.ts';
-import { CursorReader, type Batch } from './cursor-reader.ts';
-import { RefusedForGood, type Destination } from './drivers/driver.ts';
-import type { ForwardingStatus, LogFileOptions } from './port.ts';
+import { CursorReader, partOf, type Batch } from './cursor-reader.ts';
+import { RefusedForGood, type Destination, type Sent } from './drivers/driver.ts';
+import type { ForwardingStatus, LogCounters, LogFileOptions } from './port.ts';
 import { watchDirectory } from './watch-directory.ts';
 
 const SEND_MS_MAX = 30_000;
@@ -20,8 +20,17 @@ const RETRY_MS = 100;
 const RETRY_MS_MAX = 30_000;
 /** A connection that still stands this long after a batch has delivered it. */
 const CONFIRM_MS = 1000;
+/** Of one batch: a service that refuses everything is not asked about each line. */
+const REFUSALS_MAX = 32;
 /** How long the rest of a removed container's log is still sent. */
 const LAST_WORDS_MS = 60_000;
+
+/** LogCounters while they grow. */
+export type Tally = { -readonly [name in Exclude<keyof LogCounters, 'driver'>]: number };
+
+export function newTally(): Tally {
+  return { sentLines: 0, sentBytes: 0, refusedLines: 0, droppedBytes: 0, failures: 0 };
+}
 
 export interface ForwarderOptions {
   readonly containerId: string;
@@ -31,6 +40,8 @@ export interface ForwarderOptions {
   readonly cursor: CursorFile;
   readonly clock: Clock;
   readonly logger: Logger;
+  /** Of all forwarders of the driver. */
+  readonly tally: Tally;
   /** For tests; inotify otherwise. */
   readonly watch?: typeof watchDirectory;
 }
@@ -47,6 +58,8 @@ export class Forwarder {
   #wake: () => void = () => {};
   /** Sent, but lost with the connection if that breaks now. */
   #unconfirmed: Batch | null = null;
+  /** Behind what the destination holds. */
+  #held: Cursor | null = null;
   #lastError = '';
   #sentLines = 0;
   #refusedLines = 0;
@@ -152,8 +165,12 @@ export class Forwarder {
 
   async #forward(): Promise<void> {
     const { file, cursor, destination } = this.#options;
-    await using reader = await CursorReader.open(file, await cursor.load());
+    const from = await cursor.load();
+    this.#dropped = { bytes: from.droppedBytes, gaps: from.gaps };
+    await using reader = await CursorReader.open(file, from);
     this.#reader = reader;
+    this.#unconfirmed = this.#held = null;
+    this.#options.destination.discard?.(); // it is read again
     if (this.#isRemoved) await reader.hold();
     this.#noteDropped(reader);
     for (;;) {
@@ -167,6 +184,7 @@ export class Forwarder {
         continue;
       }
       await this.#confirm(reader);
+      await this.#flush(reader);
       if (this.#hasNews) continue;
       if (isEnded) return;
       await this.#news();
@@ -176,33 +194,90 @@ export class Forwarder {
 
   /** Until the service has it, or never will, or this is stopped. */
   async #deliver(batch: Batch, reader: CursorReader): Promise<void> {
-    const { destination } = this.#options;
-    let isFailing = false;
-    for (let delayMs = RETRY_MS; !this.#stop.signal.aborted; delayMs = Math.min(delayMs * 2, RETRY_MS_MAX)) {
+    const parts = [batch];
+    let refusals = 0;
+    for (let part = parts.pop(); part !== undefined && !this.#stop.signal.aborted; part = parts.pop()) {
+      const outcome = await this.#attempt((signal) => this.#send(part as Batch, signal), reader); // oxlint-disable-line no-await-in-loop
+      if (outcome === null) continue;
+      if (!(outcome instanceof Error)) {
+        await this.#settle(part, outcome); // oxlint-disable-line no-await-in-loop
+        continue;
+      }
+      const count = part.entries.length;
+      if (count > 1 && outcome instanceof RefusedForGood && refusals < REFUSALS_MAX) {
+        refusals++;
+        parts.push(partOf(part, count >> 1, count), partOf(part, 0, count >> 1));
+      } else {
+        await this.#refuse(part, outcome); // oxlint-disable-line no-await-in-loop
+      }
+    }
+  }
+
+  /** What was sent, or the error for which it never will be; null: this was stopped. */
+  async #attempt(
+    send: (signal: AbortSignal) => Promise<Sent | void>,
+    reader: CursorReader,
+  ): Promise<Sent | Error | null> {
+    const { destination, tally } = this.#options;
+    const { waitMs, attempts } = destination.retry ?? { waitMs: RETRY_MS, attempts: Infinity };
+    let delayMs = waitMs;
+    for (let failed = 0; !this.#stop.signal.aborted; delayMs = Math.min(delayMs * 2, Math.max(RETRY_MS_MAX, waitMs))) {
       try {
-        if (this.#unconfirmed !== null && (isFailing || destination.isBroken)) {
-          await this.#send(this.#unconfirmed);
+        if (this.#unconfirmed !== null && (failed > 0 || destination.isBroken)) {
+          const again = this.#unconfirmed;
+          await this.#inTime((signal) => this.#send(again, signal));
           this.#checkStanding();
         }
-        await this.#send(batch);
+        const sent = await this.#inTime(send);
         this.#checkStanding();
         this.#noteWorking();
-        this.#sentLines += batch.entries.length;
-        if (destination.confirms === 'connection') {
-          if (this.#unconfirmed !== null) await this.#save(this.#unconfirmed.cursor);
-          this.#unconfirmed = batch;
-        } else {
-          await this.#save(batch.cursor);
-        }
-        return;
+        return sent ?? {};
       } catch (error) {
-        if (this.#stop.signal.aborted) return;
-        if (error instanceof RefusedForGood) return this.#refuse(batch, error);
-        isFailing = true;
+        if (this.#stop.signal.aborted) return null;
+        if (error instanceof RefusedForGood) return error;
+        failed++;
+        tally.failures++;
         this.#noteFailing(error);
+        if (failed > attempts) return new Error(`given up after ${attempts} retries: ${messageOf(error)}`);
         await this.#sleep(delayMs, () => void reader.look().catch(() => {}));
       }
     }
+    return null;
+  }
+
+  #send({ entries }: Batch, signal: AbortSignal): Promise<Sent | void> {
+    return this.#options.destination.send(entries, signal);
+  }
+
+  /** Notes how far the log is sent now. */
+  async #settle(batch: Batch, { refused = 0, heldFrom = batch.entries.length }: Sent): Promise<void> {
+    this.#count(batch, 1, refused);
+    if (refused > 0) this.#noteRefused(refused, 'the service took the others of the batch');
+    if (heldFrom < batch.entries.length) {
+      this.#held = batch.cursor;
+      // From the first on: they belong to what an earlier batch began, and it is noted where that was.
+      if (heldFrom > 0) await this.#save(partOf(batch, 0, heldFrom).cursor);
+      return;
+    }
+    this.#held = null;
+    if (this.#options.destination.confirms !== 'connection') return this.#save(batch.cursor);
+    if (this.#unconfirmed !== null) await this.#save(this.#unconfirmed.cursor);
+    this.#unconfirmed = batch;
+  }
+
+  /** Nothing came for a while, or nothing will: what is held is all that there is of it. */
+  async #flush(reader: CursorReader): Promise<void> {
+    const { destination } = this.#options;
+    const cursor = this.#held;
+    if (cursor === null) return;
+    if (!this.#isEnded) await this.#sleep(destination.lingerMs, () => {}, true);
+    if (this.#hasNews || this.#stop.signal.aborted) return;
+    const outcome = await this.#attempt(async (signal) => destination.flush?.(signal), reader);
+    if (outcome === null) return;
+    const refused = outcome instanceof Error ? 1 : (outcome.refused ?? 0);
+    if (refused > 0) this.#noteRefused(refused, outcome instanceof Error ? outcome.message : 'refused');
+    this.#held = null;
+    await this.#save(cursor);
   }
 
   /** A connection that went right after it took a batch may have lost that, and what it took before. */
@@ -211,11 +286,11 @@ export class Forwarder {
     if (confirms === 'connection' && isBroken) throw new Error('the connection broke');
   }
 
-  async #send({ entries }: Batch): Promise<void> {
+  async #inTime<T>(run: (signal: AbortSignal) => Promise<T>): Promise<T> {
     const late = new AbortController();
     const timer = this.#options.clock.setTimer(SEND_MS_MAX, () => late.abort(new Error('the service does not answer')));
     try {
-      await this.#options.destination.send(entries, AbortSignal.any([this.#stop.signal, late.signal]));
+      return await run(AbortSignal.any([this.#stop.signal, late.signal]));
     } finally {
       timer[Symbol.dispose]();
     }
@@ -231,7 +306,7 @@ export class Forwarder {
     if (this.#hasNews && !this.#options.destination.isBroken) return;
     this.#unconfirmed = null;
     if (this.#options.destination.isBroken) {
-      this.#sentLines -= batch.entries.length;
+      this.#count(batch, -1);
       await this.#deliver(batch, reader);
     } else {
       await this.#save(batch.cursor);
@@ -239,15 +314,16 @@ export class Forwarder {
   }
 
   /** Sent again for ever, it would hold up everything behind it. */
-  async #refuse(batch: Batch, error: RefusedForGood): Promise<void> {
-    const { logger, containerId, driver } = this.#options;
-    this.#refusedLines += batch.entries.length;
-    this.#lastError = error.message;
-    logger.warn(
-      { containerId, driver, lines: batch.entries.length, error: error.message },
-      'log: the service refuses lines for good',
-    );
+  async #refuse(batch: Batch, error: Error): Promise<void> {
+    this.#noteRefused(batch.entries.length, error.message);
     await this.#save(batch.cursor);
+  }
+
+  #count({ entries }: Batch, times: 1 | -1, refused = 0): void {
+    const { tally } = this.#options;
+    this.#sentLines += times * (entries.length - refused);
+    tally.sentLines += times * (entries.length - refused);
+    for (const { line } of entries) tally.sentBytes += times * line.length;
   }
 
   async #save(cursor: Cursor): Promise<void> {
@@ -309,9 +385,18 @@ export class Forwarder {
     this.#lastError = '';
   }
 
+  #noteRefused(lines: number, error: string): void {
+    const { logger, containerId, driver, tally } = this.#options;
+    this.#refusedLines += lines;
+    tally.refusedLines += lines;
+    this.#lastError = error;
+    logger.warn({ containerId, driver, lines, error }, 'log: the service refuses lines for good');
+  }
+
   #noteDropped(reader: CursorReader): void {
-    const { logger, containerId, driver } = this.#options;
+    const { logger, containerId, driver, tally } = this.#options;
     const { dropped } = reader;
+    tally.droppedBytes += dropped.bytes - this.#dropped.bytes;
     if (dropped.gaps > this.#dropped.gaps || dropped.bytes > this.#dropped.bytes)
       logger.warn(
         { containerId, driver, bytes: dropped.bytes, gaps: dropped.gaps },

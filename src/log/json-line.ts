@@ -51,13 +51,18 @@ export class JsonLineParser {
   #attributesText = '';
   #attributes = NO_ATTRIBUTES;
 
-  /** Appends the entries of the whole lines of `chunk`; returns how many bytes they took. Corrupt lines are skipped. */
-  parse(chunk: Buffer, entries: LogEntry[]): number {
+  /**
+   * Appends the entries of the whole lines of `chunk`; returns how many bytes they took. Corrupt lines are skipped.
+   * `ends`: gets for each entry where its line ends in the chunk.
+   */
+  parse(chunk: Buffer, entries: LogEntry[], ends?: number[]): number {
     let from = 0;
     for (let end = chunk.indexOf(NEWLINE); end >= 0; end = chunk.indexOf(NEWLINE, from)) {
       const entry = this.#scan(chunk, from, end) ?? this.#salvage(chunk, from, end);
-      if (entry !== null) entries.push(entry);
       from = end + 1;
+      if (entry === null) continue;
+      entries.push(entry);
+      ends?.push(from);
     }
     return from;
   }

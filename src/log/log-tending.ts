@@ -7,8 +7,8 @@ import type { Logger } from '../core/log.ts';
 import { Compressor } from './compressor.ts';
 import { CursorFile } from './cursor.ts';
 import type { Destination, DriverHost } from './drivers/driver.ts';
-import { Forwarder } from './forwarder.ts';
-import type { ForwardingStatus, LogTending, TendedLog } from './port.ts';
+import { Forwarder, newTally, type Tally } from './forwarder.ts';
+import type { ForwardingStatus, LogCounters, LogTending, TendedLog } from './port.ts';
 
 const CURSOR_NAME = 'forwarded';
 
@@ -30,6 +30,8 @@ class Tending implements LogTending, AsyncDisposable {
   readonly #compressors = new Map<string, Compressor>();
   /** Forwarders of removed containers. */
   readonly #leaving = new Set<Forwarder>();
+  /** By driver. */
+  readonly #tallies = new Map<string, Tally>();
 
   constructor(options: LogTendingOptions) {
     this.#options = options;
@@ -69,6 +71,10 @@ class Tending implements LogTending, AsyncDisposable {
     return this.#forwarders.get(containerId)?.status ?? null;
   }
 
+  counters(): readonly LogCounters[] {
+    return [...this.#tallies].map(([driver, tally]) => ({ driver, ...tally }));
+  }
+
   async [Symbol.asyncDispose](): Promise<void> {
     const forwarders = [...this.#forwarders.values(), ...this.#leaving];
     this.#forwarders.clear();
@@ -96,11 +102,15 @@ class Tending implements LogTending, AsyncDisposable {
       );
       return;
     }
+    const { name } = service.driver;
+    const tally = this.#tallies.get(name) ?? newTally();
+    this.#tallies.set(name, tally);
     const forwarder = new Forwarder({
       containerId,
-      driver: service.driver.name,
+      driver: name,
       file,
       destination,
+      tally,
       cursor: new CursorFile(join(dirname(file.path), CURSOR_NAME)),
       clock,
       logger,

@@ -58,6 +58,20 @@ export interface ForwardingStatus {
   readonly lastError: string;
 }
 
+/** Of all containers with one driver since the daemon started; removed ones too. They only grow. */
+export interface LogCounters {
+  readonly driver: string;
+  readonly sentLines: number;
+  /** As the containers wrote them. */
+  readonly sentBytes: number;
+  /** Refused by the service for good, or given up. */
+  readonly refusedLines: number;
+  /** Of logs, that rotation took before they were sent: at least this much. */
+  readonly droppedBytes: number;
+  /** Times that a batch could not be sent; most were sent later. */
+  readonly failures: number;
+}
+
 /**
  * What the daemon does about a log beyond the writing: sends it to a service, packs rotated files. Other logs are not its
  * concern; nothing here is ever waited for.
@@ -71,6 +85,8 @@ export interface LogTending {
   remove(containerId: string): Promise<void>;
   /** null: nothing of it is forwarded. */
   status(containerId: string): ForwardingStatus | null;
+  /** Of each driver that forwarded something, for metrics. */
+  counters(): readonly LogCounters[];
 }
 
 /** Made by tendedLog() of log-options.ts. */

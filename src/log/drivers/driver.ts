@@ -46,11 +46,35 @@ export interface Destination extends Disposable {
   readonly lingerMs: number;
   /** The connection that took the last batch is gone. Only of `confirms` "connection". */
   readonly isBroken: boolean;
+  /** null: it is tried until it works, after waits that grow. */
+  readonly retry?: RetryLimits | null;
   /** All of the batch, in order. A rejected send may have delivered a part of it. */
-  send(batch: readonly LogEntry[], signal: AbortSignal): Promise<void>;
+  send(batch: readonly LogEntry[], signal: AbortSignal): Promise<Sent | void>;
+  /** Sends what is held. Only of destinations that hold something. */
+  flush?(signal: AbortSignal): Promise<Sent | void>;
+  /** What is held will come again. */
+  discard?(): void;
 }
 
-/** A batch that the service will never take, however often it is sent (too large, not valid): it is dropped and counted. */
+/** What the user asked for. */
+export interface RetryLimits {
+  /** Before the first try again; it grows from there. */
+  readonly waitMs: number;
+  /** What still fails then is dropped and counted. */
+  readonly attempts: number;
+}
+
+export interface Sent {
+  /** How many lines the service refused for good, while it took the others. */
+  readonly refused?: number;
+  /** From this entry of the batch on they are held: the beginning of an event whose end is still to come. */
+  readonly heldFrom?: number;
+}
+
+/**
+ * A batch that the service will never take, however often it is sent (too large, not valid). It is sent again in parts, so
+ * that one line takes no other with it; what is refused alone is dropped and counted.
+ */
 export class RefusedForGood extends Error {
   override readonly name = 'RefusedForGood';
 }
