@@ -4,9 +4,10 @@ import type { Server } from 'node:http';
 import type { Socket } from 'node:net';
 
 import { listen, type Listener } from './listen.ts';
+import type { WatchRequest } from '../telemetry/port.ts';
 import type { EngineParts } from './port.ts';
 import { ROUTES } from './routes/all.ts';
-import { ApiServer, type RequestRecord } from './server.ts';
+import { ApiServer } from './server.ts';
 
 const CLOSE_MS = 5_000;
 
@@ -19,9 +20,9 @@ export interface Api extends AsyncDisposable {
 
 export async function openApi(
   parts: EngineParts,
-  options: { readonly listeners: readonly Listener[]; readonly onRequest?: (record: RequestRecord) => void },
+  options: { readonly listeners: readonly Listener[]; readonly watch?: WatchRequest | undefined },
 ): Promise<Api> {
-  const api = new ApiServer({ parts, routes: ROUTES, onRequest: options.onRequest });
+  const api = new ApiServer({ parts, routes: ROUTES, watch: options.watch });
   const open: { readonly server: Server; readonly sockets: Set<Socket>; readonly path: string | null }[] = [];
   const addresses: string[] = [];
 

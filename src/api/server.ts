@@ -19,6 +19,7 @@ import { EngineError } from '../core/engine-error.ts';
 import { drainBody } from './body.ts';
 import { plainConnection, upgradedConnection } from './hijack.ts';
 import { errorBody, isExpected, statusOf } from './http-error.ts';
+import type { WatchRequest } from '../telemetry/port.ts';
 import type { EngineParts } from './port.ts';
 import { Query } from './query.ts';
 import { sendReply } from './reply.ts';
@@ -32,17 +33,11 @@ export interface TlsOptions {
   readonly ca: Buffer | null;
 }
 
-export interface RequestRecord {
-  readonly route: string;
-  readonly method: string;
-  readonly status: number;
-  readonly durationMs: number;
-}
-
 export interface ServeOptions {
   readonly parts: EngineParts;
   readonly routes: readonly AnyRoute[];
-  readonly onRequest?: ((record: RequestRecord) => void) | undefined;
+  /** Metrics and traces; nobody watches without it. */
+  readonly watch?: WatchRequest | undefined;
 }
 
 const SERVER_OPTIONS: ServerOptions = {
@@ -57,15 +52,15 @@ const SERVER_OPTIONS: ServerOptions = {
 export class ApiServer {
   readonly #parts: EngineParts;
   readonly #router: Router<AnyRoute>;
-  readonly #onRequest: ServeOptions['onRequest'];
+  readonly #watch: WatchRequest;
   readonly #headers: Readonly<Record<string, string>>;
   /** Aborted when the server closes, for streams that have no end of their own. */
   readonly #closing = new AbortController();
 
-  constructor({ parts, routes, onRequest }: ServeOptions) {
+  constructor({ parts, routes, watch }: ServeOptions) {
     this.#parts = parts;
     this.#router = new Router(routes);
-    this.#onRequest = onRequest;
+    this.#watch = watch ?? unwatched;
     this.#headers = {
       'Api-Version': formatApiVersion(MINOR_MAX),
       'Docker-Experimental': 'false',
@@ -113,22 +108,34 @@ export class ApiServer {
   }
 
   async #serve(request: IncomingMessage, response: ServerResponse): Promise<void> {
-    const startedMs = performance.now();
     for (const [name, value] of Object.entries(this.#headers)) response.setHeader(name, value);
-    let route = '';
+    if (redirected(request, response)) return;
+    const match = this.#find(request);
+    await this.#watch(watched(request, match), async (answered) => {
+      const told = once(answered);
+      if (this.#watch !== unwatched) onFirstByte(response, told);
+      await this.#answer(match, request, response, told);
+    });
+  }
+
+  async #answer(
+    match: Match<AnyRoute> | null,
+    request: IncomingMessage,
+    response: ServerResponse,
+    answered: (status: number) => void,
+  ): Promise<void> {
     const gone = new AbortController();
     response.on('close', () => gone.abort());
     try {
-      if (redirected(request, response)) return;
-      const match = this.#find(request);
       if (match === null) {
         if (request.method === 'OPTIONS') return sendReply(response, { status: 200 });
         throw new EngineError('ROUTE_NOT_FOUND', 'page not found');
       }
-      route = match.route.path;
       const exchange = this.#exchange(request, response, match, gone.signal);
-      if ('hijack' in match.route)
-        return await this.#hijack(match.route, exchange, plainConnection(request, response, this.#headers));
+      if ('hijack' in match.route) {
+        const connection = plainConnection(request, response, this.#headers);
+        return await this.#hijack(match.route, exchange, tellingConnection(connection, answered));
+      }
       const reply = await match.route.handle(exchange);
       if (reply !== undefined) sendReply(response, reply);
     } catch (error) {
@@ -136,26 +143,24 @@ export class ApiServer {
       else this.#answerError(error, request, response);
     } finally {
       if (response.socket !== null) drainBody(request);
-      this.#record(route, request, response.statusCode, startedMs);
     }
   }
 
   async #serveUpgrade(request: IncomingMessage, socket: Duplex, head: Buffer): Promise<void> {
-    const startedMs = performance.now();
-    const connection = upgradedConnection(request, socket, head, this.#headers);
     const gone = new AbortController();
     socket.on('error', () => {});
     socket.on('close', () => gone.abort());
     const match = this.#find(request);
-    try {
-      if (match === null || !('hijack' in match.route)) throw new EngineError('ROUTE_NOT_FOUND', 'page not found');
-      await this.#hijack(match.route, this.#exchange(request, null, match, gone.signal), connection);
-    } catch (error) {
-      this.#log(error, request);
-      connection.refuse(error);
-    } finally {
-      this.#record(match?.route.path ?? '', request, 101, startedMs);
-    }
+    await this.#watch(watched(request, match), async (answered) => {
+      const connection = tellingConnection(upgradedConnection(request, socket, head, this.#headers), once(answered));
+      try {
+        if (match === null || !('hijack' in match.route)) throw new EngineError('ROUTE_NOT_FOUND', 'page not found');
+        await this.#hijack(match.route, this.#exchange(request, null, match, gone.signal), connection);
+      } catch (error) {
+        this.#log(error, request);
+        connection.refuse(error);
+      }
+    });
   }
 
   async #hijack(route: HijackRoute, exchange: Exchange, connection: HijackedConnection): Promise<void> {
@@ -201,10 +206,47 @@ export class ApiServer {
     if (isExpected(error)) this.#parts.logger.debug(fields, 'request refused');
     else this.#parts.logger.error(fields, 'request failed');
   }
+}
 
-  #record(route: string, request: IncomingMessage, status: number, startedMs: number): void {
-    this.#onRequest?.({ route, method: request.method ?? '', status, durationMs: performance.now() - startedMs });
-  }
+const unwatched: WatchRequest = (_request, serve) => serve(() => {});
+
+function watched(request: IncomingMessage, match: Match<AnyRoute> | null): Parameters<WatchRequest>[0] {
+  return { method: request.method ?? '', route: match?.route.path ?? '', headers: request.headers };
+}
+
+/** An answer that goes on (logs, events) says how fast the engine is only with its first byte. */
+function onFirstByte(response: ServerResponse, answered: (status: number) => void): void {
+  const writeHead = response.writeHead.bind(response) as (...args: unknown[]) => ServerResponse;
+  response.writeHead = ((...args: unknown[]) => {
+    const written = writeHead(...args);
+    answered(response.statusCode);
+    return written;
+  }) as ServerResponse['writeHead'];
+}
+
+function once(answered: (status: number) => void): (status: number) => void {
+  let told = false;
+  return (status) => {
+    if (!told) answered(status);
+    told = true;
+  };
+}
+
+function tellingConnection(connection: HijackedConnection, answered: (status: number) => void): HijackedConnection {
+  return {
+    request: connection.request,
+    upgrade: connection.upgrade,
+    headers: connection.headers,
+    body: () => connection.body(),
+    take: () => {
+      answered(connection.upgrade ? 101 : 200);
+      return connection.take();
+    },
+    refuse: (error) => {
+      answered(statusOf(error));
+      connection.refuse(error);
+    },
+  };
 }
 
 /** gorilla redirects paths that are not clean ("//", "/../"). */

@@ -43,6 +43,8 @@ export interface DaemonOptions {
   readonly registryMirrors: readonly string[];
   readonly maxConcurrentDownloads: number;
   readonly maxConcurrentUploads: number;
+  /** HOST:PORT; "" for none. */
+  readonly metricsAddress: string;
   readonly tls: boolean;
   readonly tlsVerify: boolean;
   readonly tlsCaCert: string;
@@ -101,6 +103,7 @@ export function daemonOptions(flags: Values, file: Values): DaemonOptions {
     registryMirrors: v['registry-mirror'],
     maxConcurrentDownloads: v['max-concurrent-downloads'],
     maxConcurrentUploads: v['max-concurrent-uploads'],
+    metricsAddress: v['metrics-addr'],
     tls: v['tls'] || v['tlsverify'],
     tlsVerify: v['tlsverify'],
     tlsCaCert: v['tlscacert'],

@@ -42,6 +42,7 @@ import { chooseRuntimes } from './runtimes.ts';
 import { nativeProgram } from './native-program.ts';
 import { createOwnerLookup } from './owner-lookup.ts';
 import { VERSION } from './version.ts';
+import { openWatching } from './watching.ts';
 
 export interface Engine extends AsyncDisposable {
   /** Where the API listens, in --host's form. */
@@ -73,7 +74,8 @@ export async function openEngine({
   const kernel = opening.use(await openKernel());
   const store = opening.use(openStore({ path: join(dataRoot, 'longshore.db'), clock, logger }));
   const events = new EventBus({ clock, journal: store.journal });
-  const [facts, runtimes, images, networks, volumes] = await Promise.all([
+  const watching = opening.use(await openWatching({ metricsAddress: options.metricsAddress, env: process.env }));
+  const [facts, runtimes, plainImages, plainNetworks, volumes] = await Promise.all([
     readRuntimeFacts(kernel),
     chooseRuntimes(options, logger),
     openImages({
@@ -110,15 +112,19 @@ export async function openEngine({
     }),
     openVolumes({ dataRoot, kernel, store, events, clock, logger }),
   ]);
+  const images = watching.images(plainImages);
+  const networks = watching.networks(plainNetworks);
   // networks.recover() switches it on; the warnings of new containers should know.
   const host = { ...facts, ipv4Forwarding: facts.ipv4Forwarding || options.ipForward };
-  const runtime = await openRuntime({
-    execRoot,
-    kernel,
-    shimPath: nativeProgram('shim'),
-    runtimes: runtimes.table,
-    logger,
-  });
+  const runtime = watching.runtime(
+    await openRuntime({
+      execRoot,
+      kernel,
+      shimPath: nativeProgram('shim'),
+      runtimes: runtimes.table,
+      logger,
+    }),
+  );
   const archive = treeArchive(kernel);
   const initPath = await findInit(dirname(nativeProgram('shim')));
   const logTending = opening.use(
@@ -134,7 +140,11 @@ export async function openEngine({
     }),
   );
   const supervisorOf = (): typeof supervisor => supervisor;
-  const { containers, resources, tendRemainders } = openContainers({
+  const {
+    containers: plainContainers,
+    resources,
+    tendRemainders,
+  } = openContainers({
     supervisor: supervisorOf,
     images,
     networks,
@@ -178,9 +188,9 @@ export async function openEngine({
     logger,
     records,
     runtime,
-    resources,
+    resources: watching.resources(resources),
     events,
-    history: store.history,
+    history: watching.history(store.history),
     stuck: describeStuck,
   });
   opening.use(supervisor);
@@ -202,6 +212,7 @@ export async function openEngine({
     supervisor.shutdown({ stopContainers: !options.liveRestore, timeoutS: options.shutdownTimeoutS }),
   );
 
+  const containers = watching.containers(plainContainers);
   const builder = createBuilder({
     images,
     containers,
@@ -216,14 +227,29 @@ export async function openEngine({
   const registry = openRegistries({ insecureRegistries: options.insecureRegistries, mirrors: options.registryMirrors });
   const tls = await tlsFiles(options);
   const api = await openApi(
-    { containers, images, networks, volumes, events, treeArchive: archive, system, builder, registry, clock, logger },
+    {
+      containers,
+      images,
+      networks,
+      volumes,
+      events,
+      treeArchive: archive,
+      system,
+      builder: watching.builder(builder),
+      registry,
+      clock,
+      logger,
+    },
     {
       listeners: options.hosts.map((text) =>
         parseListener(text, text.startsWith('tcp://') ? tls : null, options.group),
       ),
+      watch: watching.request ?? undefined,
     },
   );
   opening.use(api);
+  const metricsAddress = await watching.serve({ supervisor, events, logs: () => [], system });
+  if (metricsAddress !== null) logger.info({ address: metricsAddress }, 'metrics are served');
   const opened = opening.move();
   return {
     addresses: api.addresses,

@@ -67,6 +67,13 @@ export const OPTIONS = [
     group: 'Access',
     help: 'Group that may use the unix socket',
   },
+  {
+    flag: 'metrics-addr',
+    kind: 'text',
+    fallback: '',
+    group: 'Access',
+    help: 'Serve Prometheus metrics at /metrics on HOST:PORT',
+  },
   { flag: 'tls', kind: 'flag', fallback: false, group: 'Access', help: 'TLS on tcp:// hosts' },
   {
     flag: 'tlsverify',

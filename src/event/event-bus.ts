@@ -11,10 +11,22 @@ const QUEUE_MAX = 256;
 
 type Listener = (event: EngineEvent) => void;
 
+/** Counts since the daemon started, but for the present `subscribers` and `waiting`. */
+export interface BusLoad {
+  readonly published: number;
+  readonly subscribers: number;
+  readonly waiting: number;
+  readonly fallenBehind: number;
+}
+
 export class EventBus implements EventPublisher, EventSource {
   readonly #clock: Clock;
   readonly #journal: EventJournal;
   readonly #listeners = new Set<Listener>();
+  /** Of each subscriber, what it has not taken yet. */
+  readonly #queues = new Set<readonly EngineEvent[]>();
+  #fallenBehind = 0;
+  #published = 0;
   #lastTimeNs = 0n;
   #sequence: number;
 
@@ -38,8 +50,20 @@ export class EventBus implements EventPublisher, EventSource {
       sequence: ++this.#sequence,
     };
     this.#journal.append(event);
+    this.#published += 1;
     return () => {
       for (const listener of this.#listeners) listener(event);
+    };
+  }
+
+  /** `waiting`: what the slowest subscriber has not taken yet; `fallenBehind`: how often one was sent back to the journal. */
+  load(): BusLoad {
+    const waiting = Math.max(0, ...Array.from(this.#queues, ({ length }) => length));
+    return {
+      published: this.#published,
+      subscribers: this.#queues.size,
+      waiting,
+      fallenBehind: this.#fallenBehind,
     };
   }
 
@@ -54,8 +78,10 @@ export class EventBus implements EventPublisher, EventSource {
     let wake = (): void => {};
     const listener: Listener = (event) => {
       if (overflowed || !matches(event)) return;
-      if (queue.length === QUEUE_MAX) overflowed = true;
-      else queue.push(event);
+      if (queue.length === QUEUE_MAX) {
+        overflowed = true;
+        this.#fallenBehind += 1;
+      } else queue.push(event);
       wake();
     };
     const until = deadline(this.#clock, untilNs, () => wake());
@@ -63,6 +89,7 @@ export class EventBus implements EventPublisher, EventSource {
     signal.addEventListener('abort', onAbort, { once: true });
     // Listening begins before the journal is read: an event in between is in both, and `last` takes it out.
     this.#listeners.add(listener);
+    this.#queues.add(queue);
     try {
       let last = sinceNs === null ? this.#sequence : 0;
       if (sinceNs !== null) {
@@ -98,6 +125,7 @@ export class EventBus implements EventPublisher, EventSource {
       }
     } finally {
       this.#listeners.delete(listener);
+      this.#queues.delete(queue);
       signal.removeEventListener('abort', onAbort);
       until[Symbol.dispose]();
     }
