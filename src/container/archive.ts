@@ -140,7 +140,7 @@ async function takeVolume({ volumes }: Parts, mount: MountPoint, stack: AsyncDis
     await volumes.acquire(name, user, mount);
     stack.defer(() => volumes.release(name, user));
   }
-  return { ...mount, source: posix.join(mount.source, posix.resolve('/', mount.subpath)) };
+  return mount;
 }
 
 /** The root of a mount as an entry of the directory that it is in on the host, so that it has a name. */

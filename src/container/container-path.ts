@@ -15,6 +15,8 @@ const LINKS_MAX = 40; // as the kernel's
 export interface PathMount {
   readonly destination: string;
   readonly source: string;
+  /** The part of `source` that is mounted, relative to it; found inside of it, as a container may have made it a link. */
+  readonly subpath?: string;
   readonly readWrite: boolean;
 }
 
@@ -58,8 +60,9 @@ export async function locateOnHost(rootfs: string, mounts: readonly PathMount[],
 function place(rootfs: string, mounts: ReadonlyMap<string, PathMount>, path: string): HostPath {
   for (let at = path; at !== '/'; at = posix.dirname(at)) {
     const mount = mounts.get(at);
-    if (mount !== undefined)
-      return { root: mount.source, path: path.slice(at.length) || '/', mount, containerPath: path };
+    if (mount === undefined) continue;
+    const inside = posix.resolve('/', mount.subpath ?? '', path.slice(at.length + 1));
+    return { root: mount.source, path: inside, mount, containerPath: path };
   }
   return { root: rootfs, path, mount: null, containerPath: path };
 }

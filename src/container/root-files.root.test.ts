@@ -44,7 +44,10 @@ test('RootFiles: hostile roots lead nowhere else, and devices and pipes are not 
     await assert.rejects(files.ensureDirectory(root, '/etc/passwd/x'), {
       message: 'Cannot mkdir: /etc/passwd/x is not a directory',
     });
-    await assert.rejects(files.ensureDirectory(root, '/out/x')); // the link leads to nothing inside
+    await files.ensureDirectory(root, '/out/x'); // the link leads to nothing inside: what it names is made there
+    assert.equal((await stat(join(root, 'outside/x'))).isDirectory(), true);
+    await symlink('loop', join(root, 'loop'));
+    await assert.rejects(files.ensureDirectory(root, '/loop/x'), { code: 'CONTAINER_PATH_INVALID' });
     assert.deepEqual(await readdir(join(base, 'outside')), []);
   } finally {
     await rm(base, { recursive: true });

@@ -2,8 +2,8 @@
  * A few files and directories inside a container's rootfs, found as the container would find them: links are
  * followed inside the root and never out of it (openat2 with RESOLVE_IN_ROOT, behind RootOpener).
  */
-import { close, constants, fchown, fstat } from 'node:fs';
-import { mkdir, open, readlink } from 'node:fs/promises';
+import { close, constants, fstat } from 'node:fs';
+import { lchown, lstat, mkdir, open, readlink } from 'node:fs/promises';
 import { posix } from 'node:path';
 import { promisify } from 'node:util';
 
@@ -13,10 +13,10 @@ import type { RootOpener } from './parts.ts';
 const O_PATH = 0o10_000_000; // not in node:fs
 const O_CLOEXEC = 0o2_000_000;
 const DIRECTORY = O_PATH | O_CLOEXEC | constants.O_DIRECTORY;
+const LINKS_MAX = 40; // as the kernel's
 
 const statFd = promisify(fstat);
 const closeFd = promisify(close);
-const chownFd = promisify(fchown);
 
 export class RootFiles {
   readonly #opener: RootOpener;
@@ -58,34 +58,67 @@ export class RootFiles {
     }
   }
 
-  /** Makes the directory and its parents (0755, root's) where they are missing. */
+  /** Calls `use` with a path that means what `path` is now, whatever is put in its place meanwhile. False: nothing is there. */
+  async withPath(
+    root: string,
+    path: string,
+    use: (path: string, isDirectory: boolean) => Promise<void>,
+  ): Promise<boolean> {
+    const fd = await this.#open(root, path, O_PATH | O_CLOEXEC);
+    if (fd === null) return false;
+    try {
+      await use(`/proc/self/fd/${fd}`, (await statFd(fd)).isDirectory());
+      return true;
+    } finally {
+      await closeFd(fd);
+    }
+  }
+
+  /** Makes the directory and its parents (0755, root's) where they are missing; also what a link names that leads nowhere. */
   async ensureDirectory(root: string, path: string): Promise<void> {
     const clean = posix.resolve('/', path);
     const there = await this.#openDirectory(root, clean);
     if (there !== null) return closeFd(there);
-    let parent = await this.#openDirectory(root, '/');
-    if (parent === null) throw new Error(`no rootfs at ${root}`);
-    try {
-      let prefix = '';
-      for (const name of clean.split('/').filter((part) => part !== '')) {
-        prefix += `/${name}`;
-        const next: number = await this.#enter(root, prefix, parent, name);
-        await closeFd(parent);
-        parent = next;
+    let waiting = clean.split('/');
+    let current = '/'; // free of links
+    let links = 0;
+    for (let name; (name = waiting.shift()) !== undefined;) {
+      const target = name === '' ? null : await this.#enter(root, current, name, clean);
+      if (target === null) {
+        current = posix.resolve(current, name);
+        continue;
       }
-    } finally {
-      await closeFd(parent);
+      if (++links > LINKS_MAX) throw notDirectory(clean);
+      waiting = [...target.split('/'), ...waiting];
+      if (target.startsWith('/')) current = '/';
     }
   }
 
-  /** By descriptor of the parent: whatever the container does to the path meanwhile, nothing outside is touched. */
-  async #enter(root: string, path: string, parent: number, name: string): Promise<number> {
-    const there = await this.#openDirectory(root, path);
-    if (there !== null) return there;
-    await mkdir(`/proc/self/fd/${parent}/${name}`, { mode: 0o755 });
-    const made = await this.#opener.openInRoot(root, path, O_CLOEXEC | constants.O_RDONLY | constants.O_DIRECTORY, 0);
-    await chownFd(made, 0, 0);
-    return made;
+  /**
+   * Makes `name` in the directory where it is missing, and says where it leads when it is a link. By descriptor of the
+   * parent: whatever the container does to the path meanwhile, nothing outside is touched.
+   */
+  async #enter(root: string, directory: string, name: string, asked: string): Promise<string | null> {
+    if (name === '.' || name === '..') return null;
+    const parent = await this.#openDirectory(root, directory);
+    if (parent === null) throw new Error(`no ${directory} in ${root}`);
+    try {
+      const path = `/proc/self/fd/${parent}/${name}`;
+      const stats = await lstat(path).catch((error: unknown) => {
+        if (codeOf(error) === 'ENOENT') return null;
+        throw error;
+      });
+      if (stats === null) {
+        await mkdir(path, { mode: 0o755 });
+        await lchown(path, 0, 0);
+        return null;
+      }
+      if (stats.isSymbolicLink()) return await readlink(path);
+      if (stats.isDirectory()) return null;
+      throw notDirectory(asked);
+    } finally {
+      await closeFd(parent);
+    }
   }
 
   async #openDirectory(root: string, path: string): Promise<number | null> {
@@ -93,7 +126,7 @@ export class RootFiles {
       return await this.#open(root, path, DIRECTORY);
     } catch (error) {
       if (codeOf(error) !== 'ENOTDIR') throw error;
-      throw new EngineError('CONTAINER_PATH_INVALID', `Cannot mkdir: ${path} is not a directory`, { cause: error });
+      throw notDirectory(path, error);
     }
   }
 
@@ -106,6 +139,10 @@ export class RootFiles {
       throw error;
     }
   }
+}
+
+function notDirectory(path: string, cause?: unknown): EngineError {
+  return new EngineError('CONTAINER_PATH_INVALID', `Cannot mkdir: ${path} is not a directory`, { cause });
 }
 
 /** The symbolic errno of a failed call of Node's or the kernel room's. */

@@ -1,5 +1,5 @@
 /** What is mounted in a container, made ready on the host for one run. Source: moby daemon/volumes_unix.go setupMounts (v28). */
-import { mkdir, stat } from 'node:fs/promises';
+import { mkdir, rm, stat, writeFile } from 'node:fs/promises';
 import { posix } from 'node:path';
 
 import { EngineError } from '../core/engine-error.ts';
@@ -7,10 +7,12 @@ import type { MountPoint } from '../core/mount-point.ts';
 import type { Container } from '../lifecycle/container.ts';
 import type { SpecMount } from '../runtime/spec/input.ts';
 import type { Undo } from './acquire-all.ts';
+import { containerDirectory } from './details.ts';
 import type { Parts } from './parts.ts';
 import { codeOf } from './root-files.ts';
 
 const SHM = { type: 'tmpfs', flags: 0x2 | 0x4 | 0x8 }; // MS_NOSUID, MS_NODEV, MS_NOEXEC
+const BIND = 0x1000 | 0x4000; // MS_BIND, MS_REC
 
 /** One mount: where it comes from on the host, and how it is given back. */
 export async function acquireMount(
@@ -28,7 +30,7 @@ export async function acquireMount(
     case 'volume': {
       const path = await parts.volumes.acquire(mount.name, container.id, mount);
       const undo = async (): Promise<void> => parts.volumes.release(mount.name, container.id);
-      return withSource(parts, mount, path, undo);
+      return withSource(parts, mount, path, { undo, target: subpathTarget(parts, container, index) });
     }
     case 'image': {
       const key = imageMountKey(container.id, index);
@@ -38,7 +40,7 @@ export async function acquireMount(
       const undo = async (): Promise<void> => snapshots.remove(key);
       try {
         const path = await snapshots.mount(key, { readOnly: true, volatile: false });
-        return await withSource(parts, mount, path, undo);
+        return await withSource(parts, mount, path, { undo, target: subpathTarget(parts, container, index) });
       } catch (error) {
         await undo();
         throw error;
@@ -54,6 +56,7 @@ export async function releaseMount(
   mount: MountPoint,
   index: number,
 ): Promise<void> {
+  if (hasSubpath(mount)) await parts.mounts.unmount(subpathTarget(parts, container, index));
   if (mount.type === 'volume') await parts.volumes.release(mount.name, container.id);
   if (mount.type === 'image') await parts.images.snapshots.remove(imageMountKey(container.id, index));
 }
@@ -93,18 +96,51 @@ export async function mountShm(parts: Parts, target: string, sizeBytes: number):
   await parts.mounts.mount({ ...SHM, source: 'shm', target, data: `mode=1777,size=${sizeBytes}` });
 }
 
+function hasSubpath(mount: MountPoint): boolean {
+  return mount.subpath !== '' && (mount.type === 'volume' || mount.type === 'image');
+}
+
+function subpathTarget(parts: Parts, container: Container, index: number): string {
+  return posix.join(containerDirectory(parts.settings.dataRoot, container.id), `mounts/${index}`);
+}
+
+/**
+ * The mount's root, or a part of it. A part is found inside the root and bound where nobody else writes, by its
+ * descriptor: another container that has the volume may replace it by a link to anywhere before the runtime looks.
+ */
 async function withSource(
   parts: Parts,
   mount: MountPoint,
   root: string,
-  undo: Undo,
+  { undo, target }: { readonly undo: Undo; readonly target: string },
 ): Promise<{ mount: SpecMount; undo: Undo }> {
-  if (mount.subpath === '') return { mount: { ...mount, source: root }, undo };
-  const source = await parts.rootFiles.locate(root, mount.subpath);
-  if (source !== null) return { mount: { ...mount, source }, undo };
-  await undo();
-  const message = `cannot access path ${posix.join(root, mount.subpath)}: lstat ${posix.join(root, mount.subpath)}: no such file or directory`;
-  throw new EngineError('MOUNT_INVALID', message);
+  if (!hasSubpath(mount)) return { mount: { ...mount, source: root }, undo };
+  try {
+    await parts.mounts.unmount(target); // of a run that was not given back
+    const isBound = await parts.rootFiles.withPath(root, mount.subpath, async (source, isDirectory) => {
+      await makeTarget(target, isDirectory);
+      await parts.mounts.mount({ source, target, type: '', flags: BIND, data: '' });
+    });
+    if (!isBound) {
+      const path = posix.join(root, mount.subpath);
+      throw new EngineError('MOUNT_INVALID', `cannot access path ${path}: lstat ${path}: no such file or directory`);
+    }
+  } catch (error) {
+    await undo();
+    throw error;
+  }
+  const release = async (): Promise<void> => {
+    await parts.mounts.unmount(target);
+    await undo();
+  };
+  return { mount: { ...mount, source: target }, undo: release };
+}
+
+/** What a directory is bound to is one, and a file to a file. */
+async function makeTarget(target: string, isDirectory: boolean): Promise<void> {
+  await rm(target, { recursive: true, force: true }); // it may have been the other; nothing is mounted on it
+  await mkdir(isDirectory ? target : posix.dirname(target), { recursive: true, mode: 0o700 });
+  if (!isDirectory) await writeFile(target, '', { mode: 0o600 });
 }
 
 async function ensureBindSource(mount: MountPoint): Promise<void> {
