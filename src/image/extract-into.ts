@@ -4,7 +4,7 @@
  * container and never further.
  * Source: moby pkg/archive Unpack (what replaces what, and the words of the refusals).
  */
-import { close, ftruncate, lstat as lstatCallback, write, type BigIntStats } from 'node:fs';
+import { close, lstat as lstatCallback, type BigIntStats } from 'node:fs';
 import { unlink } from 'node:fs/promises';
 import { posix } from 'node:path';
 import { promisify } from 'node:util';
@@ -15,6 +15,7 @@ import type { FileOperation, Files } from '../kernel/port.ts';
 import { baseOf, cleanEntryName, parentOf, refuse } from './archive-path.ts';
 import type { ByteSource } from './byte-source.ts';
 import { FileBatch } from './file-batch.ts';
+import { writeContent } from './file-writer.ts';
 import { TarReader, type TarEntry } from './tar-reader.ts';
 import { isCode, openDirectoryInRoot, type OpenDirectory } from './tree-path.ts';
 
@@ -35,15 +36,7 @@ const S_IFIFO = 0o010000;
 const S_IFCHR = 0o020000;
 const S_IFBLK = 0o060000;
 const lstat = promisify(lstatCallback) as (path: string, options: { bigint: true }) => Promise<BigIntStats>;
-const writeFd = promisify(write) as unknown as (
-  fd: number,
-  buffer: Buffer,
-  offset: number,
-  length: number,
-  position: number | null,
-) => Promise<{ bytesWritten: number }>;
 const closeFd = promisify(close);
-const truncateFd = promisify(ftruncate);
 
 /** @throws IMAGE_ARCHIVE_INVALID naming the entry; what was unpacked before it stays, as with Docker */
 export async function extractInto(options: ExtractIntoOptions): Promise<void> {
@@ -206,9 +199,7 @@ class IntoExtraction {
     await this.#batch.drain();
     const fd = await this.#options.files.openInRoot(this.#options.root, path, O_WRONLY_CREAT_EXCL_NOFOLLOW, 0o600);
     try {
-      const segments = entry.sparse ?? [{ offset: 0, length: entry.storedBytes }];
-      await writeSegments(fd, segments, reader);
-      if (entry.sparse !== null) await truncateFd(fd, entry.sizeBytes); // a hole at the end
+      await writeContent(fd, entry, reader);
     } finally {
       await closeFd(fd);
     }
@@ -226,33 +217,6 @@ class IntoExtraction {
     for (const operation of operations) await this.#batch.push(operation);
     for (const [name, value] of entry.xattrs) {
       if (!name.startsWith('trusted.')) this.#batch.later(path, name, value);
-    }
-  }
-}
-
-async function writeSegments(
-  fd: number,
-  segments: readonly { readonly offset: number; readonly length: number }[],
-  reader: TarReader,
-): Promise<void> {
-  const parts = segments.filter(({ length }) => length > 0);
-  let index = 0;
-  let done = 0;
-  for (let part; (part = await reader.chunk()) !== null;) {
-    for (let at = 0; at < part.length;) {
-      const segment = parts[index]!;
-      const { bytesWritten } = await writeFd(
-        fd,
-        part,
-        at,
-        Math.min(part.length - at, segment.length - done),
-        segment.offset + done,
-      );
-      at += bytesWritten;
-      done += bytesWritten;
-      if (done < segment.length) continue;
-      index++;
-      done = 0;
     }
   }
 }

@@ -14,6 +14,7 @@ import type { Files } from '../kernel/port.ts';
 import { baseOf, cleanEntryName, parentOf, refuse } from './archive-path.ts';
 import type { ByteSource } from './byte-source.ts';
 import { FileBatch } from './file-batch.ts';
+import { writeContent } from './file-writer.ts';
 import type { RecipeWriter } from './layer-recipe.ts';
 import { TarReader, type TarEntry } from './tar-reader.ts';
 
@@ -202,35 +203,10 @@ class LayerExtraction {
     await this.#batch.drain(); // the directory must be there
     const file = await open(path, 'wx', 0o600);
     try {
-      if (entry.sparse === null) {
-        for (let part; (part = await reader.chunk()) !== null;) await writeAll(file, part, null);
-      } else {
-        await this.#sparse(entry, file, reader);
-      }
+      // Of a sparse file the archive holds less than the file: its bytes go into the recipe as they are.
+      await writeContent(file.fd, entry, reader, (piece) => this.#recipe.raw(piece));
     } finally {
       await file.close();
-    }
-  }
-
-  /** The archive holds less than the file: its bytes go into the recipe as they are. */
-  async #sparse(entry: TarEntry, file: Awaited<ReturnType<typeof open>>, reader: TarReader): Promise<void> {
-    await file.truncate(entry.sizeBytes);
-    const segments = (entry.sparse ?? []).filter(({ length }) => length > 0);
-    let index = 0;
-    let done = 0;
-    for (let part; (part = await reader.chunk()) !== null;) {
-      await this.#recipe.raw(Buffer.from(part));
-      for (let at = 0; at < part.length;) {
-        const segment = segments[index]!;
-        const piece = part.subarray(at, at + segment.length - done);
-        await writeAll(file, piece, segment.offset + done);
-        at += piece.length;
-        done += piece.length;
-        if (done === segment.length) {
-          index++;
-          done = 0;
-        }
-      }
     }
   }
 
@@ -274,13 +250,4 @@ function isSmall(entry: TarEntry): boolean {
 function checkedLink(entry: TarEntry): string {
   if (entry.linkName === '') throw refuse(entry.name, 'is a symbolic link to nothing');
   return entry.linkName;
-}
-
-async function writeAll(file: Awaited<ReturnType<typeof open>>, bytes: Buffer, position: number | null): Promise<void> {
-  let at = position;
-  for (let left = bytes; left.length > 0;) {
-    const { bytesWritten } = await file.write(left, 0, left.length, at);
-    left = left.subarray(bytesWritten);
-    if (at !== null) at += bytesWritten;
-  }
 }
