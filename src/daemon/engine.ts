@@ -248,7 +248,7 @@ export async function openEngine({
     },
   );
   opening.use(api);
-  const metricsAddress = await watching.serve({ supervisor, events, logs: () => [], system });
+  const metricsAddress = await watching.serve({ supervisor, events, logs: () => logTending.counters(), system });
   if (metricsAddress !== null) logger.info({ address: metricsAddress }, 'metrics are served');
   const opened = opening.move();
   return {

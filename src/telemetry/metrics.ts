@@ -25,12 +25,14 @@ export interface MetricSources {
     readonly waiting: number;
     readonly fallenBehind: number;
   };
-  /** By log driver, since the daemon's start. */
+  /** By driver of a log service, since the daemon's start. */
   readonly logs: () => readonly {
     readonly driver: string;
-    readonly bytes: number;
-    readonly sent: number;
-    readonly dropped: number;
+    readonly sentLines: number;
+    readonly sentBytes: number;
+    readonly refusedLines: number;
+    readonly droppedBytes: number;
+    readonly failures: number;
   }[];
 }
 
@@ -235,17 +237,22 @@ class PrometheusMetrics implements Metrics {
       behind.inc(now.fallenBehind);
     });
 
-    const bytes = this.#counter('longshore_log_bytes_total', 'Container output handed to log services, in bytes', [
-      'driver',
-    ]);
-    const sent = this.#counter('longshore_log_messages_total', 'Messages handed to log services', ['driver']);
-    const dropped = this.#counter('longshore_log_dropped_total', 'Messages that no log service got', ['driver']);
+    const logFigures = [
+      ['sentBytes', 'longshore_log_sent_bytes_total', 'Container output that log services took, in bytes'],
+      ['sentLines', 'longshore_log_sent_lines_total', 'Lines that log services took'],
+      ['refusedLines', 'longshore_log_refused_lines_total', 'Lines that a log service refused for good'],
+      ['droppedBytes', 'longshore_log_dropped_bytes_total', 'Output that rotation took before a log service got it'],
+      ['failures', 'longshore_log_failures_total', 'Batches that could not be sent at the first try'],
+    ] as const;
+    const logCounters = logFigures.map(([key, name, help]) => ({
+      key,
+      counter: this.#counter(name, help, ['driver']),
+    }));
     this.#readers.push(() => {
-      for (const metric of [bytes, sent, dropped]) metric.reset();
-      for (const { driver, ...counts } of logs()) {
-        bytes.inc({ driver }, counts.bytes);
-        sent.inc({ driver }, counts.sent);
-        dropped.inc({ driver }, counts.dropped);
+      const found = logs();
+      for (const { key, counter } of logCounters) {
+        counter.reset();
+        for (const { driver, ...figures } of found) counter.inc({ driver }, figures[key]);
       }
     });
   }
