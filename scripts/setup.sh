@@ -35,6 +35,7 @@ if [ "${1-}" = test ]; then
   command -v ip >/dev/null || want iproute2
   command -v script >/dev/null || want bsdutils
   command -v curl >/dev/null || want curl
+  command -v openssl >/dev/null || want openssl # certificates of the TLS tests
   command -v docker-registry >/dev/null || want docker-registry
   command -v skopeo >/dev/null || want skopeo
   command -v ps >/dev/null || want procps

@@ -13,6 +13,7 @@ import { silent } from '../core/log.ts';
 import type { Image } from '../image/port.ts';
 import type { EngineParts, VersionFacts } from './port.ts';
 import { openApi, type Api } from './open-api.ts';
+import type { Scope } from './scope.ts';
 import { createRequest, parseCreateRequest } from './wire/container-create.ts';
 import { decodeBody } from './wire/decode.ts';
 
@@ -155,11 +156,11 @@ export interface Answer {
   readonly json: unknown;
 }
 
-/** Serves `overrides` on a unix socket of its own. */
-export async function openTestApi(overrides: Overrides = {}): Promise<TestApi> {
+/** Serves `overrides` on a unix socket of its own, within `scope`. */
+export async function openTestApi(overrides: Overrides = {}, scope: Scope | null = null): Promise<TestApi> {
   const directory = await mkdtemp(join(tmpdir(), 'longshore-api-'));
   const path = join(directory, 'api.sock');
-  const api = await openApi(fakeParts(overrides), { listeners: [{ kind: 'unix', path, group: null }] });
+  const api = await openApi(fakeParts(overrides), { listeners: [{ kind: 'unix', path, group: null, scope }] });
   return {
     path,
     api,

@@ -5,18 +5,28 @@ import { connect, type AddressInfo } from 'node:net';
 import { dirname } from 'node:path';
 
 import { EngineError } from '../core/engine-error.ts';
+import type { Scope } from './scope.ts';
 import type { TlsOptions } from './server.ts';
 
 const SOCKET_MODE = 0o660;
 const DEFAULT_GROUP = 'docker';
 
-export type Listener =
-  /** `group`: a name or number; null is "docker" where there is one. */
-  | { readonly kind: 'unix'; readonly path: string; readonly group: string | null }
-  | { readonly kind: 'tcp'; readonly host: string; readonly port: number; readonly tls: TlsOptions | null };
+export type Listener = (
+  | /** `group`: a name or number; null is "docker" where there is one. */
+    { readonly kind: 'unix'; readonly path: string; readonly group: string | null }
+  | { readonly kind: 'tcp'; readonly host: string; readonly port: number; readonly tls: TlsOptions | null }
+) & {
+  /** What it serves; null is everything. */
+  readonly scope: Scope | null;
+};
 
 /** dockerd's --host: "unix:///run/x.sock", "tcp://127.0.0.1:2375". @throws OPTION_UNSUPPORTED, PARAMETER_INVALID */
-export function parseListener(text: string, tls: TlsOptions | null, group: string | null): Listener {
+export function parseListener(
+  text: string,
+  tls: TlsOptions | null,
+  group: string | null,
+  scope: Scope | null = null,
+): Listener {
   if (text.startsWith('fd://')) {
     throw new EngineError(
       'OPTION_UNSUPPORTED',
@@ -24,12 +34,12 @@ export function parseListener(text: string, tls: TlsOptions | null, group: strin
     );
   }
   if (text.startsWith('unix://'))
-    return { kind: 'unix', path: text.slice('unix://'.length) || '/var/run/docker.sock', group };
+    return { kind: 'unix', path: text.slice('unix://'.length) || '/var/run/docker.sock', group, scope };
   const match = /^tcp:\/\/(?:\[([0-9a-fA-F:%.]+)\]|([^:/[\]]*))?(?::(\d+))?\/?$/.exec(text);
   const port = match?.[3] === undefined ? (tls === null ? 2375 : 2376) : Number(match[3]);
   if (match === null || port > 65_535)
     throw new EngineError('PARAMETER_INVALID', `invalid bind address (${text}): use unix:///path or tcp://host:port`);
-  return { kind: 'tcp', host: match[1] ?? (match[2] || 'localhost'), port, tls };
+  return { kind: 'tcp', host: match[1] ?? (match[2] || 'localhost'), port, tls, scope };
 }
 
 /** Resolves with the address in --host's form once connections are taken. */

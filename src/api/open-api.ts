@@ -42,7 +42,7 @@ export async function openApi(
 
   try {
     for (const listener of options.listeners) {
-      const server = api.create(listener.kind === 'tcp' ? listener.tls : null);
+      const server = api.create(listener.kind === 'tcp' ? listener.tls : null, listener.scope);
       const sockets = new Set<Socket>();
       server.on('connection', (socket: Socket) => {
         sockets.add(socket);

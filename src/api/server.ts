@@ -24,6 +24,7 @@ import type { EngineParts } from './port.ts';
 import { Query } from './query.ts';
 import { sendReply } from './reply.ts';
 import type { AnyRoute, Exchange, HijackedConnection, HijackRoute } from './route.ts';
+import { Guard, type Scope } from './scope.ts';
 import { cleanPath, Router, type Match } from './router.ts';
 
 export interface TlsOptions {
@@ -69,10 +70,11 @@ export class ApiServer {
     };
   }
 
-  /** A server to listen with. */
-  create(tls: TlsOptions | null): Server {
+  /** A server to listen with; `scope` null serves everything. */
+  create(tls: TlsOptions | null, scope: Scope | null = null): Server {
+    const guard = scope === null ? null : new Guard(scope, this.#parts);
     const options: ServerOptions = { ...SERVER_OPTIONS, shouldUpgradeCallback: (request) => this.#isHijack(request) };
-    const listener: RequestListener = (request, response) => void this.#serve(request, response);
+    const listener: RequestListener = (request, response) => void this.#serve(request, response, guard);
     const server =
       tls === null
         ? createServer(options, listener)
@@ -86,7 +88,7 @@ export class ApiServer {
             },
             listener,
           );
-    server.on('upgrade', (request, socket, head) => void this.#serveUpgrade(request, socket, head));
+    server.on('upgrade', (request, socket, head) => void this.#serveUpgrade(request, socket, head, guard));
     server.on('clientError', (error, socket) => refuseGarbage(error, socket));
     return server;
   }
@@ -107,14 +109,14 @@ export class ApiServer {
     return path === null ? null : this.#router.find(request.method ?? 'GET', path);
   }
 
-  async #serve(request: IncomingMessage, response: ServerResponse): Promise<void> {
+  async #serve(request: IncomingMessage, response: ServerResponse, guard: Guard | null): Promise<void> {
     for (const [name, value] of Object.entries(this.#headers)) response.setHeader(name, value);
     if (redirected(request, response)) return;
     const match = this.#find(request);
     await this.#watch(watched(request, match), async (answered) => {
       const told = once(answered);
       if (this.#watch !== unwatched) onFirstByte(response, told);
-      await this.#answer(match, request, response, told);
+      await this.#answer(match, request, response, told, guard);
     });
   }
 
@@ -123,6 +125,7 @@ export class ApiServer {
     request: IncomingMessage,
     response: ServerResponse,
     answered: (status: number) => void,
+    guard: Guard | null,
   ): Promise<void> {
     const gone = new AbortController();
     response.on('close', () => gone.abort());
@@ -131,7 +134,7 @@ export class ApiServer {
         if (request.method === 'OPTIONS') return sendReply(response, { status: 200 });
         throw new EngineError('ROUTE_NOT_FOUND', 'page not found');
       }
-      const exchange = this.#exchange(request, response, match, gone.signal);
+      const exchange = this.#exchange(request, response, match, gone.signal, guard);
       if ('hijack' in match.route) {
         const connection = plainConnection(request, response, this.#headers);
         return await this.#hijack(match.route, exchange, tellingConnection(connection, answered));
@@ -146,7 +149,7 @@ export class ApiServer {
     }
   }
 
-  async #serveUpgrade(request: IncomingMessage, socket: Duplex, head: Buffer): Promise<void> {
+  async #serveUpgrade(request: IncomingMessage, socket: Duplex, head: Buffer, guard: Guard | null): Promise<void> {
     const gone = new AbortController();
     socket.on('error', () => {});
     socket.on('close', () => gone.abort());
@@ -155,7 +158,7 @@ export class ApiServer {
       const connection = tellingConnection(upgradedConnection(request, socket, head, this.#headers), once(answered));
       try {
         if (match === null || !('hijack' in match.route)) throw new EngineError('ROUTE_NOT_FOUND', 'page not found');
-        await this.#hijack(match.route, this.#exchange(request, null, match, gone.signal), connection);
+        await this.#hijack(match.route, this.#exchange(request, null, match, gone.signal, guard), connection);
       } catch (error) {
         this.#log(error, request);
         connection.refuse(error);
@@ -177,16 +180,17 @@ export class ApiServer {
     response: ServerResponse | null,
     match: Match<AnyRoute>,
     gone: AbortSignal,
+    guard: Guard | null,
   ): Exchange {
     const url = request.url ?? '/';
     const [path, query = ''] = splitOnce(url, '?');
     const agent = request.headers['user-agent'];
     return {
-      parts: this.#parts,
+      parts: guard?.parts ?? this.#parts,
       request,
       // An upgraded request has none, and its handlers (hijack routes) never touch it.
       response: response as ServerResponse,
-      params: match.params,
+      params: guard?.admit(match.route, match.params) ?? match.params,
       query: new Query(query),
       minor: parseApiVersion(match.version),
       signal: AbortSignal.any([gone, this.#closing.signal]),

@@ -23,6 +23,7 @@ export const ERROR_KINDS = {
   OPTION_UNSUPPORTED: 'invalid',
   FEATURE_UNSUPPORTED: 'unsupported',
   NOT_A_SWARM_MANAGER: 'unavailable',
+  SCOPE_FORBIDDEN: 'forbidden',
   PLUGIN_NOT_FOUND: 'not-found',
 
   CONTAINER_NOT_FOUND: 'not-found',

@@ -3,10 +3,15 @@ import { isIP } from 'node:net';
 import { parse as parsePath } from 'node:path';
 
 import { EngineError } from '../core/engine-error.ts';
+import { parseScopedHost } from '../api/scope.ts';
 import { OPTIONS, type Values } from './options.ts';
 
 export interface DaemonOptions {
   readonly hosts: readonly string[];
+  /** Further ones, as --scoped-host has them: "unix:///run/ro.sock,read-only". */
+  readonly scopedHosts: readonly string[];
+  /** Said with --tls=false or --tlsverify=false: whoever reaches a tcp:// host may do everything. */
+  readonly openToAll: boolean;
   readonly dataRoot: string;
   readonly execRoot: string;
   readonly pidfile: string;
@@ -67,6 +72,10 @@ export function daemonOptions(flags: Values, file: Values): DaemonOptions {
   const hosts = (v['host'] as string[]).length > 0 ? (v['host'] as string[]) : ['unix:///run/longshore.sock'];
   const options: DaemonOptions = {
     hosts: hosts.map(parseHost),
+    scopedHosts: (v['scoped-host'] as string[]).map(
+      (text) => `${parseHost(parseScopedHost(text).host)}${text.slice(text.indexOf(','))}`,
+    ),
+    openToAll: [flags, file].some((given) => given['tls'] === false || given['tlsverify'] === false),
     dataRoot: absolute('data-root', v['data-root']),
     execRoot: absolute('exec-root', v['exec-root']),
     pidfile: v['pidfile'],
@@ -115,16 +124,21 @@ export function daemonOptions(flags: Values, file: Values): DaemonOptions {
 }
 
 function checkTls(options: DaemonOptions): void {
-  if (options.tls && (options.tlsCert === '' || options.tlsKey === ''))
-    throw invalid('--tls needs --tlscert and --tlskey');
-  if (options.tlsVerify && options.tlsCaCert === '') throw invalid('--tlsverify needs --tlscacert');
-  for (const host of options.hosts) {
-    if (host.startsWith('tcp://') && !options.tls && !/^tcp:\/\/(127\.|localhost[:/]|localhost$|\[::1\])/.test(host)) {
-      throw invalid(
-        `${host}: anybody who reaches this address would be root on this host. Listen on 127.0.0.1, or use --tlsverify`,
-      );
-    }
+  for (const text of [...options.hosts, ...options.scopedHosts]) {
+    const host = text.split(',', 1)[0]!;
+    if (!host.startsWith('tcp://') || options.tls || options.openToAll || isLoopback(host)) continue;
+    throw invalid(
+      `${host}: anybody who reaches this address would be root on this host. Listen on 127.0.0.1, use --tlsverify, or say --tls=false to open it to all`,
+    );
   }
+}
+
+/** By number, or as "localhost": another name may become any address. */
+export function isLoopback(tcpHost: string): boolean {
+  const host = /^tcp:\/\/(?:\[([^\]]*)\]|([^:/]*))(?::\d+)?\/?$/.exec(tcpHost);
+  const name = host?.[1] ?? host?.[2];
+  if (name === undefined) return false;
+  return name === '' || name === 'localhost' || name === '::1' || (isIP(name) === 4 && name.startsWith('127.'));
 }
 
 function parseHost(text: string): string {

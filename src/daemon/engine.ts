@@ -6,8 +6,9 @@ import { mkdir } from 'node:fs/promises';
 import { hostname } from 'node:os';
 import { dirname, join } from 'node:path';
 
-import { parseListener } from '../api/listen.ts';
+import { parseListener, type Listener } from '../api/listen.ts';
 import { openApi } from '../api/open-api.ts';
+import { parseScopedHost, type Scope } from '../api/scope.ts';
 import { createBuilder } from '../build/builder.ts';
 import { openContainers } from '../container/containers.ts';
 import type { Containers } from '../container/port.ts';
@@ -33,7 +34,7 @@ import { openStore } from '../store/store.ts';
 import { openSupervisor } from '../supervisor/supervisor.ts';
 import { openVolumes } from '../volume/volumes.ts';
 import type { Volumes } from '../volume/port.ts';
-import type { DaemonOptions } from './daemon-options.ts';
+import { isLoopback, type DaemonOptions } from './daemon-options.ts';
 import { describeStuck } from './stuck.ts';
 import { loadedOnce, recoverEngine } from './recovery.ts';
 import { openSystem } from './system.ts';
@@ -226,6 +227,11 @@ export async function openEngine({
   const system = openSystem({ options, host, runtimes, initPath });
   const registry = openRegistries({ insecureRegistries: options.insecureRegistries, mirrors: options.registryMirrors });
   const tls = await tlsFiles(options);
+  const listenerOf = (host: string, group: string, scope: Scope | null): Listener => {
+    const open = host.startsWith('tcp://') && tls === null && !isLoopback(host);
+    if (open) logger.warn({ host }, 'whoever reaches this address can become root on this host: it has no TLS');
+    return parseListener(host, host.startsWith('tcp://') ? tls : null, group, scope);
+  };
   const api = await openApi(
     {
       containers,
@@ -241,9 +247,13 @@ export async function openEngine({
       logger,
     },
     {
-      listeners: options.hosts.map((text) =>
-        parseListener(text, text.startsWith('tcp://') ? tls : null, options.group),
-      ),
+      listeners: [
+        ...options.hosts.map((text) => listenerOf(text, options.group, null)),
+        ...options.scopedHosts.map((text) => {
+          const { host, group, scope } = parseScopedHost(text);
+          return listenerOf(host, group ?? options.group, scope);
+        }),
+      ],
       watch: watching.request ?? undefined,
     },
   );

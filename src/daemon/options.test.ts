@@ -59,13 +59,32 @@ test('daemonOptions: the file and the flags make one whole, but never both the s
   assert.throws(() => parseConfig({ mtu: 'x' }, 'f'), /"mtu" must be a number/);
 });
 
-test('daemonOptions: an open door is refused', () => {
-  assert.throws(() => daemonOptions({ host: ['tcp://0.0.0.0:2375'] }, {}), /would be root on this host/);
+test('daemonOptions: an open door is refused, unless somebody says that it is to be open', () => {
+  for (const host of ['tcp://0.0.0.0:2375', 'tcp://127.example.com:2375', 'tcp://[::]:2375', 'tcp://10.0.0.1'])
+    assert.throws(() => daemonOptions({ host: [host] }, {}), /would be root on this host/, host);
   assert.throws(
-    () => daemonOptions({ host: ['tcp://0.0.0.0:2376'], tlsverify: true, tlscert: 'c', tlskey: 'k' }, {}),
-    /--tlscacert/,
+    () => daemonOptions({ 'scoped-host': ['tcp://0.0.0.0:1,read-only'] }, {}),
+    /would be root on this host/,
   );
-  assert.equal(daemonOptions({ host: ['tcp://127.0.0.1:2375'] }, {}).tls, false);
+  for (const host of ['tcp://127.0.0.1:2375', 'tcp://localhost', 'tcp://[::1]:2375', 'tcp://:2375'])
+    assert.equal(daemonOptions({ host: [host] }, {}).tls, false, host);
+  assert.equal(daemonOptions({ host: ['tcp://0.0.0.0:2375'], tls: false }, {}).openToAll, true);
+  assert.equal(daemonOptions({ host: ['tcp://0.0.0.0:2375'] }, { tlsverify: false }).openToAll, true);
+  assert.equal(daemonOptions({ host: ['tcp://0.0.0.0:2376'], tlsverify: true }, {}).tlsVerify, true);
+});
+
+test('daemonOptions: a scoped host says what limits it', () => {
+  assert.deepEqual(daemonOptions({ 'scoped-host': ['/run/x.sock,label=a=b,read-only'] }, {}).scopedHosts, [
+    'unix:///run/x.sock,label=a=b,read-only',
+  ]);
+  for (const text of [
+    'unix:///run/x.sock',
+    'unix:///x,readonly',
+    'unix:///x,label=',
+    'unix:///x,label=a,label=b',
+    'x,read-only',
+  ])
+    assert.throws(() => daemonOptions({ 'scoped-host': [text] }, {}), { code: 'PARAMETER_INVALID' }, text);
 });
 
 test('optionsHelp: names every option', () => {

@@ -40,7 +40,7 @@ export class TestDaemon implements AsyncDisposable {
   readonly host = `unix://${this.socket}`;
   readonly bridge = `lst${process.pid.toString(36)}${daemons}`;
   readonly #bip = nextSubnet();
-  readonly #extra: readonly string[];
+  #extra: readonly string[];
   #process: ChildProcess | null = null;
   log = '';
 
@@ -84,6 +84,12 @@ export class TestDaemon implements AsyncDisposable {
       if (existsSync(this.socket) && (await this.api('GET', '/_ping').catch(() => null))?.status === 200) return;
       if (Date.now() > end) throw new Error(`the daemon does not answer:\n${this.log}`);
     }
+  }
+
+  /** Starts it again with other options than before. */
+  async upWith(extra: readonly string[]): Promise<void> {
+    this.#extra = extra;
+    await this.up();
   }
 
   get pid(): number {
