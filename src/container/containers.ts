@@ -7,7 +7,7 @@ import { cgroupPathOf, ociCgroupsPath } from '../runtime/spec/cgroup-path.ts';
 import type { Resources } from '../supervisor/port.ts';
 import { archiveRead, archiveStat, archiveWrite, changes, exportTree } from './archive.ts';
 import { attach } from './attach.ts';
-import { openCounters } from './cgroup-counters.ts';
+import { openCounters, readHostCpu } from './cgroup-counters.ts';
 import { commit } from './commit.ts';
 import { causeOf, kill, remove, rename, restart, stop } from './control.ts';
 import { createContainer } from './create.ts';
@@ -113,6 +113,7 @@ function partsOf(needs: ContainerNeeds): Parts {
     stats: new StatsHub({
       clock: needs.clock,
       find: (id) => supervisor().get(id),
+      readHost: readHostCpu,
       open: async (container, pid) =>
         openCounters(needs.cgroups, cgroupOf(needs, container.id, container.spec.host.resources.cgroupParent), pid),
       onError: (id, error) => logger.debug({ container: id, error }, 'the counters of a container cannot be read'),

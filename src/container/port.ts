@@ -233,6 +233,7 @@ export interface StatsSample {
     readonly failCount: number;
     readonly stats: Readonly<Record<string, number>>;
   } | null;
+  /** `limit`: 0 is none on v1, Infinity on v2. */
   readonly pids: { readonly current: number; readonly limit: number } | null;
   readonly blkio: { readonly serviceBytes: readonly BlkioEntry[]; readonly serviced: readonly BlkioEntry[] } | null;
   readonly networks: Readonly<

@@ -7,8 +7,10 @@ import {
   openCounters,
   parseBlkioV1,
   parseBlkioV2,
+  parseChosen,
   parseHostCpu,
   parseNetDev,
+  readHostCpu,
   type Counters,
 } from './cgroup-counters.ts';
 import { containerOf } from './fakes.ts';
@@ -58,7 +60,6 @@ function hub(container: { now: Container | undefined }) {
       const reader = {
         read: (): Counters => ({
           cgroupVersion: 'v1',
-          onlineCpus: 2,
           cpu: { totalNs: ++total } as never,
           memory: null,
           pids: null,
@@ -70,6 +71,7 @@ function hub(container: { now: Container | undefined }) {
       open.add(reader);
       return reader;
     },
+    readHost: () => ({ systemNs: 5, onlineCpus: 2 }),
     onError: (_, error) => assert.fail(String(error)),
   });
   return { clock, stats, open, opened: () => opened };
@@ -117,13 +119,21 @@ test('openCounters: reads the cgroup that this process is in', () => {
   // Every host has /proc; a cgroup that is not there reads as zeros and nulls.
   using reader = openCounters({ version: 'v1', directory: () => '/nonexistent' }, '/x', process.pid);
   const first = reader.read();
-  assert.ok(first.cpu!.systemNs > 0 && first.onlineCpus > 0);
-  assert.deepEqual([first.memory, first.pids, first.cpu!.totalNs], [null, null, 0]);
+  const host = readHostCpu();
+  assert.ok(host.systemNs > 0 && host.onlineCpus > 0);
+  assert.deepEqual([first.memory, first.pids, first.cpu.totalNs], [null, null, 0]);
+  // Who is in the daemon's own network namespace has no interface of its own.
+  assert.equal(first.networks, null);
 });
 
-test('parseHostCpu: adds up eight fields and counts the CPUs', () => {
+test('parseChosen: what a kernel does not have is 0, what was not asked for is left out', () => {
+  assert.deepEqual(parseChosen('anon 5\nzswap 6\nfile 7\n', ['file', 'anon', 'slab']), { file: 7, anon: 5, slab: 0 });
+  assert.deepEqual(parseChosen('', ['file']), { file: 0 });
+});
+
+test('parseHostCpu: adds up seven fields and counts the CPUs', () => {
   const text = 'cpu  1 2 3 4 5 6 7 8 9 10\ncpu0 1 2 3\ncpu1 1 2 3\nintr 5\n';
-  assert.deepEqual(parseHostCpu(text), { systemNs: 360_000_000, onlineCpus: 2 });
+  assert.deepEqual(parseHostCpu(text), { systemNs: 280_000_000, onlineCpus: 2 });
 });
 
 test('parseNetDev: leaves lo out', () => {

@@ -2,19 +2,24 @@
  * `docker stats`. However many clients watch a container, it is sampled once a second: the first one starts that and
  * the last one ends it; one timer serves all containers. Source: moby daemon/stats/collector.go, daemon/stats.go (v28).
  */
+import { setImmediate as nextTurn } from 'node:timers/promises';
+
 import type { Clock } from '../core/clock.ts';
 import { formatTime, ZERO_TIME } from '../core/clock.ts';
 import type { Container } from '../lifecycle/container.ts';
-import type { CounterReader, Counters } from './cgroup-counters.ts';
+import type { CounterReader, Counters, HostCpu } from './cgroup-counters.ts';
 import type { StatsSample } from './port.ts';
 import { liveOf } from './status.ts';
 
 const PERIOD_MS = 1000;
+/** Containers that are sampled in one go; then others have their turn. */
+const BATCH = 16;
 
 export interface StatsNeeds {
   readonly clock: Clock;
   /** The latest snapshot; undefined when it was removed. */
   find(id: string): Container | undefined;
+  readHost(): HostCpu;
   /** Opens the counters of a live container. */
   open(container: Container, pid: number): Promise<CounterReader>;
   onError(id: string, error: unknown): void;
@@ -26,7 +31,7 @@ interface Watched {
   readonly watchers: Set<Watcher>;
   /** null until there is a live process, and again when it ends. */
   reader: { readonly pid: number; readonly counters: CounterReader } | null;
-  previous: { readonly read: string; readonly counters: Counters } | null;
+  previous: Pick<StatsSample, 'read' | 'cpu'> | null;
 }
 
 export class StatsHub {
@@ -47,7 +52,7 @@ export class StatsHub {
     const live = liveOf(container);
     if (live === null) return emptySample(container);
     using reader = await this.#needs.open(container, live.pid);
-    return sampleOf(container, formatTime(this.#needs.clock.wallNs()), reader.read(), null);
+    return sampleOf(container, formatTime(this.#needs.clock.wallNs()), reader.read(), this.#needs.readHost(), null);
   }
 
   /** A sample a second until `signal`, or until the container is gone. A slow client misses samples, never queues them. */
@@ -82,7 +87,7 @@ export class StatsHub {
     if (known === undefined) {
       this.#watched.set(id, watched);
       // The first sample at once, so that a client that wants a difference waits one period and not two.
-      void this.#sample(id, watched);
+      void this.#sample(id, watched, this.#needs.readHost());
     }
     this.#timer ??= this.#arm();
     return () => {
@@ -99,11 +104,20 @@ export class StatsHub {
   #arm(): Disposable {
     return this.#needs.clock.setTimer(PERIOD_MS, () => {
       this.#timer = this.#watched.size > 0 ? this.#arm() : null;
-      for (const [id, watched] of this.#watched) void this.#sample(id, watched);
+      void this.#sampleAll();
     });
   }
 
-  async #sample(id: string, watched: Watched): Promise<void> {
+  async #sampleAll(): Promise<void> {
+    const host = this.#needs.readHost();
+    let count = 0;
+    for (const [id, watched] of this.#watched) {
+      void this.#sample(id, watched, host);
+      if (++count % BATCH === 0) await nextTurn();
+    }
+  }
+
+  async #sample(id: string, watched: Watched, host: HostCpu): Promise<void> {
     const container = this.#needs.find(id);
     if (container === undefined) {
       this.#tell(watched, null);
@@ -127,8 +141,8 @@ export class StatsHub {
       }
       const read = formatTime(this.#needs.clock.wallNs());
       const counters = watched.reader.counters.read();
-      const sample = sampleOf(container, read, counters, watched.previous);
-      watched.previous = { read, counters };
+      const sample = sampleOf(container, read, counters, host, watched.previous);
+      watched.previous = sample;
       this.#tell(watched, sample);
     } catch (error) {
       // The process may end between any two reads; the next round sees that.
@@ -148,13 +162,21 @@ function close(watched: Watched): void {
   watched.previous = null;
 }
 
-function sampleOf(container: Container, read: string, counters: Counters, previous: Watched['previous']): StatsSample {
+function sampleOf(
+  container: Container,
+  read: string,
+  { cpu, ...counters }: Counters,
+  host: HostCpu,
+  previous: Watched['previous'],
+): StatsSample {
   return {
     containerId: container.id,
     name: container.name,
     read,
     preRead: previous?.read ?? ZERO_TIME,
-    preCpu: previous?.counters.cpu ?? null,
+    preCpu: previous?.cpu ?? null,
+    onlineCpus: host.onlineCpus,
+    cpu: { ...cpu, systemNs: host.systemNs },
     ...counters,
   };
 }

@@ -9,7 +9,7 @@ import { formatLogBatch, frame, type LogFormat } from '../log-stream.ts';
 import { sendChunks, writeSlowly } from '../reply.ts';
 import { param, type AnyRoute, type Exchange, type HijackedConnection, type Reply } from '../route.ts';
 import { ClientSide, splice } from '../splice.ts';
-import { formatStats } from '../wire/stats.ts';
+import { formatStats, statsText } from '../wire/stats.ts';
 import { parseTime } from '../wire/time.ts';
 import type { Containers } from '../../container/port.ts';
 
@@ -168,7 +168,7 @@ async function getStats(exchange: Exchange): Promise<Reply | void> {
   response.writeHead(200);
   response.flushHeaders();
   for await (const sample of samples) {
-    await writeSlowly(response, `${JSON.stringify(formatStats(sample))}\n`, signal);
+    await writeSlowly(response, statsText(sample), signal);
     if (signal.aborted) break;
   }
   response.end();

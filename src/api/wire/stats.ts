@@ -1,6 +1,17 @@
 /** GET /containers/{id}/stats: one sample. Source: moby api/types/container/stats.go, daemon/stats_unix.go (v28). */
 import type { BlkioEntry, CpuCounters, StatsSample } from '../../container/port.ts';
 
+const UINT64_MAX = (JSON as unknown as { rawJSON(text: string): unknown }).rawJSON('18446744073709551615');
+
+/** The text of a sample: made once, however many clients are sent it. */
+const texts = new WeakMap<StatsSample, string>();
+
+export function statsText(sample: StatsSample): string {
+  let text = texts.get(sample);
+  if (text === undefined) texts.set(sample, (text = `${JSON.stringify(formatStats(sample))}\n`));
+  return text;
+}
+
 export function formatStats(sample: StatsSample): object {
   const { memory, pids, networks } = sample;
   return {
@@ -8,7 +19,7 @@ export function formatStats(sample: StatsSample): object {
     id: sample.containerId,
     read: sample.read,
     preread: sample.preRead,
-    pids_stats: { current: pids?.current || undefined, limit: pids?.limit || undefined },
+    pids_stats: { current: pids?.current || undefined, limit: formatPidsLimit(pids?.limit ?? 0) },
     blkio_stats: formatBlkio(sample),
     num_procs: 0,
     storage_stats: {},
@@ -45,6 +56,11 @@ export function formatStats(sample: StatsSample): object {
   };
 }
 
+/** What Go has for "max" is more than a number of JavaScript can say. */
+function formatPidsLimit(limit: number): unknown {
+  return limit === Infinity ? UINT64_MAX : limit || undefined;
+}
+
 function formatCpu(cpu: CpuCounters | null, onlineCpus: number): object {
   return {
     cpu_usage: {
@@ -63,11 +79,14 @@ function formatCpu(cpu: CpuCounters | null, onlineCpus: number): object {
   };
 }
 
-/** On cgroup v1 moby has eight lists, most of them empty; on v2 it knows only the bytes and leaves the rest null. */
+/** On cgroup v1 moby has eight lists, most of them empty; on v2 it knows only the bytes; no bytes, and the rest, are null. */
 function formatBlkio({ blkio, cgroupVersion }: StatsSample): object {
   const unknown = blkio !== null && cgroupVersion === 'v1' ? [] : null;
   return {
-    io_service_bytes_recursive: blkio === null ? null : blkio.serviceBytes.map(formatBlkioEntry),
+    io_service_bytes_recursive:
+      blkio === null || (cgroupVersion === 'v2' && blkio.serviceBytes.length === 0)
+        ? null
+        : blkio.serviceBytes.map(formatBlkioEntry),
     io_serviced_recursive: blkio === null || cgroupVersion === 'v2' ? null : blkio.serviced.map(formatBlkioEntry),
     io_queue_recursive: unknown,
     io_service_time_recursive: unknown,
