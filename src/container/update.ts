@@ -12,7 +12,7 @@ import { inWordsOf, refused } from './refused.ts';
 /** What Docker updates; everything else of a request is ignored, as there. */
 const UPDATABLE = [
   'blkioWeight', 'cpuShares', 'nanoCpus', 'cpuPeriodUs', 'cpuQuotaUs', 'cpusetCpus', 'cpusetMems', 'memoryBytes',
-  'memorySwapBytes', 'memoryReservationBytes', 'cpuRealtimePeriodUs', 'cpuRealtimeRuntimeUs', 'pidsLimit',
+  'memorySwapBytes', 'memoryReservationBytes', 'kernelMemoryBytes', 'cpuRealtimePeriodUs', 'cpuRealtimeRuntimeUs', 'pidsLimit',
 ] as const satisfies readonly (keyof ResourceSpec)[]; // prettier-ignore
 
 export async function update(

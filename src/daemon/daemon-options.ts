@@ -34,6 +34,17 @@ export interface DaemonOptions {
   readonly defaultRuntime: string;
   readonly runtimes: Readonly<Record<string, { readonly path: string; readonly args: readonly string[] }>>;
   readonly cgroupParent: string;
+  /** "": chosen by the host. */
+  readonly cgroupDriver: '' | 'cgroupfs' | 'systemd';
+  /** Of all containers together; 0: as the kernel has it. */
+  readonly cpuRealtime: { readonly periodUs: number; readonly runtimeUs: number };
+  readonly defaultIpcMode: 'private' | 'shareable';
+  /** "": private on cgroup v2, host on v1. */
+  readonly defaultCgroupnsMode: '' | 'private' | 'host';
+  /** "builtin", "unconfined" or a file. */
+  readonly seccompProfile: string;
+  /** 0: as it is. */
+  readonly oomScoreAdjust: number;
   readonly defaultShmSizeBytes: number;
   readonly defaultUlimits: readonly { readonly name: string; readonly soft: number; readonly hard: number }[];
   readonly noNewPrivileges: boolean;
@@ -98,6 +109,15 @@ export function daemonOptions(flags: Values, file: Values): DaemonOptions {
     defaultRuntime: v['default-runtime'],
     runtimes: parseRuntimes(v['add-runtime']),
     cgroupParent: v['cgroup-parent'],
+    cgroupDriver: parseExecOptions(v['exec-opt']),
+    cpuRealtime: { periodUs: v['cpu-rt-period'], runtimeUs: v['cpu-rt-runtime'] },
+    defaultIpcMode: modeOf('IPC', v['default-ipc-mode'], ['shareable', 'private']),
+    defaultCgroupnsMode:
+      v['default-cgroupns-mode'] === ''
+        ? ''
+        : modeOf('cgroup namespace', v['default-cgroupns-mode'], ['host', 'private']),
+    seccompProfile: v['seccomp-profile'] || 'builtin',
+    oomScoreAdjust: oomScore(v['oom-score-adjust']),
     defaultShmSizeBytes: parseSize('default-shm-size', v['default-shm-size']),
     defaultUlimits: (v['default-ulimit'] as string[]).map(parseUlimit),
     noNewPrivileges: v['no-new-privileges'],
@@ -186,6 +206,35 @@ function parseRuntimes(runtimes: Readonly<Record<string, unknown>>): DaemonOptio
       return [name, { path, args: Array.isArray(runtimeArgs) ? runtimeArgs.map(String) : [] }];
     }),
   );
+}
+
+/** Source: moby daemon/daemon_unix.go verifyCgroupDriver (v28). */
+function parseExecOptions(options: readonly string[]): DaemonOptions['cgroupDriver'] {
+  let driver: DaemonOptions['cgroupDriver'] = '';
+  for (const option of options) {
+    const match = /^([^=]+)=(.*)$/s.exec(option);
+    if (match === null) throw invalid(`unable to parse key/value option: ${option}`);
+    if (match[1]!.trim().toLowerCase() !== 'native.cgroupdriver')
+      throw invalid(`--exec-opt ${option}: native.cgroupdriver is the only option there is`);
+    const value = match[2]!.trim();
+    if (value !== '' && value !== 'cgroupfs' && value !== 'systemd')
+      throw invalid(`native.cgroupdriver option ${value} not supported`);
+    driver = value;
+  }
+  return driver;
+}
+
+function modeOf<T extends string>(what: string, text: string, allowed: readonly [T, T]): T {
+  const found = allowed.find((mode) => mode === text);
+  if (found === undefined) {
+    throw invalid(`default ${what} mode setting (${text}) is invalid; use "${allowed[0]}" or "${allowed[1]}"`);
+  }
+  return found;
+}
+
+function oomScore(score: number): number {
+  if (score < -1000 || score > 1000) throw invalid(`--oom-score-adjust: ${score} is not in [-1000, 1000]`);
+  return score;
 }
 
 function parseUlimit(text: string): { name: string; soft: number; hard: number } {

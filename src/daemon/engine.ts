@@ -38,6 +38,7 @@ import { isLoopback, type DaemonOptions } from './daemon-options.ts';
 import { describeStuck } from './stuck.ts';
 import { loadedOnce, recoverEngine } from './recovery.ts';
 import { openSystem } from './system.ts';
+import { adjustOomScore, decideCgroupDriver, readSeccompProfile } from './host-settings.ts';
 import { tlsFiles } from './tls.ts';
 import { chooseRuntimes } from './runtimes.ts';
 import { nativeProgram } from './native-program.ts';
@@ -73,6 +74,9 @@ export async function openEngine({
   ]);
 
   const kernel = opening.use(await openKernel());
+  const cgroupDriver = decideCgroupDriver(options, kernel.cgroups);
+  const seccompProfile = await readSeccompProfile(options.seccompProfile);
+  await adjustOomScore(options.oomScoreAdjust);
   const store = opening.use(openStore({ path: join(dataRoot, 'longshore.db'), clock, logger }));
   const events = new EventBus({ clock, journal: store.journal });
   const watching = opening.use(await openWatching({ metricsAddress: options.metricsAddress, env: process.env }));
@@ -123,6 +127,8 @@ export async function openEngine({
       kernel,
       shimPath: nativeProgram('shim'),
       runtimes: runtimes.table,
+      systemdCgroup: cgroupDriver === 'systemd',
+      realtime: options.cpuRealtime,
       logger,
     }),
   );
@@ -163,14 +169,14 @@ export async function openEngine({
     host,
     daemon: {
       cgroupParent: options.cgroupParent,
-      cgroupDriver: 'cgroupfs',
+      cgroupDriver,
       init: options.init,
       initPath,
       noNewPrivileges: options.noNewPrivileges,
-      seccompProfile: '',
+      seccompProfile,
       ulimits: options.defaultUlimits,
-      ipcMode: 'private',
-      cgroupnsMode: '',
+      ipcMode: options.defaultIpcMode,
+      cgroupnsMode: options.defaultCgroupnsMode,
       shmSizeBytes: options.defaultShmSizeBytes,
       runtimes: Object.keys(runtimes.table),
       defaultRuntime: runtimes.fallback,
@@ -224,7 +230,7 @@ export async function openEngine({
     lookUpOwner: createOwnerLookup(kernel.files),
     fetch: (url) => fetch(url),
   });
-  const system = openSystem({ options, host, runtimes, initPath });
+  const system = openSystem({ options, host, cgroupDriver, runtimes, initPath });
   const registry = openRegistries({ insecureRegistries: options.insecureRegistries, mirrors: options.registryMirrors });
   const tls = await tlsFiles(options);
   const listenerOf = (host: string, group: string, scope: Scope | null): Listener => {

@@ -5,7 +5,8 @@
  */
 import { EngineError } from '../core/engine-error.ts';
 
-type Kind = 'text' | 'flag' | 'number' | 'list' | 'map';
+/** `integer` may be below 0. */
+type Kind = 'text' | 'flag' | 'number' | 'integer' | 'list' | 'map';
 
 interface Option {
   /** Long flag, without dashes. */
@@ -159,6 +160,56 @@ export const OPTIONS = [
     fallback: '',
     group: 'Running containers',
     help: 'Parent cgroup of all containers',
+  },
+  {
+    flag: 'exec-opt',
+    kind: 'list',
+    key: 'exec-opts',
+    fallback: [],
+    group: 'Running containers',
+    help: 'native.cgroupdriver=cgroupfs or systemd; if not given, systemd where it runs the host and cgroups are v2',
+  },
+  {
+    flag: 'cpu-rt-period',
+    kind: 'number',
+    fallback: 0,
+    group: 'Running containers',
+    help: 'Period of the real-time scheduler in microseconds, for all containers together (cgroup v1)',
+  },
+  {
+    flag: 'cpu-rt-runtime',
+    kind: 'number',
+    fallback: 0,
+    group: 'Running containers',
+    help: 'What of it real-time processes may run, in microseconds (cgroup v1)',
+  },
+  {
+    flag: 'default-ipc-mode',
+    kind: 'text',
+    fallback: 'private',
+    group: 'Running containers',
+    help: 'IPC namespace of containers that name none: private or shareable',
+  },
+  {
+    flag: 'default-cgroupns-mode',
+    kind: 'text',
+    fallback: '',
+    group: 'Running containers',
+    help: 'Cgroup namespace of containers that name none: private or host; if not given, private on cgroup v2',
+  },
+  {
+    flag: 'seccomp-profile',
+    kind: 'text',
+    fallback: 'builtin',
+    group: 'Running containers',
+    help: 'System calls of containers that name no profile: a file, builtin or unconfined',
+  },
+  {
+    flag: 'oom-score-adjust',
+    kind: 'integer',
+    fallback: 0,
+    group: 'Running containers',
+    help: "The daemon's own oom_score_adj, -1000 to 1000",
   },
   { flag: 'default-shm-size', kind: 'text', fallback: '64m', group: 'Running containers', help: 'Size of /dev/shm' },
   {
@@ -337,6 +388,10 @@ function addValue(values: Values, option: Option, text: string): void {
       if (!/^\d+$/.test(text)) throw invalid(`invalid argument "${text}" for "--${flag}" flag: a number is needed`);
       values[flag] = Number(text);
       return;
+    case 'integer':
+      if (!/^-?\d+$/.test(text)) throw invalid(`invalid argument "${text}" for "--${flag}" flag: an integer is needed`);
+      values[flag] = Number(text);
+      return;
     case 'list':
       values[flag] = [...((values[flag] as string[] | undefined) ?? []), text];
       return;
@@ -376,6 +431,8 @@ function fits(kind: Kind, value: unknown): boolean {
       return typeof value === 'boolean';
     case 'number':
       return Number.isSafeInteger(value) && (value as number) >= 0;
+    case 'integer':
+      return Number.isSafeInteger(value);
     case 'list':
       return Array.isArray(value);
     case 'map':

@@ -16,12 +16,14 @@ import { VERSION } from './version.ts';
 export interface SystemNeeds {
   readonly options: DaemonOptions;
   readonly host: HostFacts;
+  readonly cgroupDriver: 'cgroupfs' | 'systemd';
   readonly runtimes: Runtimes;
   /** null: there is none, and --init is refused. */
   readonly initPath: string | null;
 }
 
-export function openSystem({ options, host, runtimes, initPath }: SystemNeeds): System {
+export function openSystem(needs: SystemNeeds): System {
+  const { options, host } = needs;
   const id = engineId(options.dataRoot);
   const version: VersionFacts = {
     version: VERSION,
@@ -33,17 +35,20 @@ export function openSystem({ options, host, runtimes, initPath }: SystemNeeds): 
     kernelVersion: release(),
     components: [],
   };
-  return { version, info: () => infoFacts(id, { options, host, runtimes, initPath }) };
+  return { version, info: () => infoFacts(id, needs) };
 }
 
-async function infoFacts(id: string, { options, host, runtimes, initPath }: SystemNeeds): Promise<InfoFacts> {
+async function infoFacts(
+  id: string,
+  { options, host, cgroupDriver, runtimes, initPath }: SystemNeeds,
+): Promise<InfoFacts> {
   const facts = await readHostFacts(options.dataRoot);
   const { limits } = host;
   return {
     ...facts,
     id,
     dataRoot: options.dataRoot,
-    cgroupDriver: 'cgroupfs',
+    cgroupDriver,
     cgroupVersion: host.cgroupVersion === 'v2' ? '2' : '1',
     controllers: {
       memory: limits.memory,
@@ -69,7 +74,7 @@ async function infoFacts(id: string, { options, host, runtimes, initPath }: Syst
     initBinary: initPath ?? '',
     securityOptions: [
       ...(host.apparmorProfiles === null ? [] : ['name=apparmor']),
-      ...(host.seccomp ? ['name=seccomp,profile=builtin'] : []),
+      ...(host.seccomp ? [`name=seccomp,profile=${options.seccompProfile}`] : []),
       ...(host.cgroupVersion === 'v2' ? ['name=cgroupns'] : []),
       ...(options.noNewPrivileges ? ['name=no-new-privileges'] : []),
     ],

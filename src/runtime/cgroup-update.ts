@@ -30,8 +30,16 @@ export interface CgroupNow {
 
 const CPU_PERIOD_US_DEFAULT = 100_000;
 
-/** @throws {EngineError} RUNTIME_FAILED naming the file; the limits are as before then, or the error says which is not */
-export async function updateCgroup(cgroups: Cgroups, path: string, resources: OciResources): Promise<void> {
+/**
+ * `alsoTell`: whoever else keeps the limits, once the kernel has taken them.
+ * @throws {EngineError} RUNTIME_FAILED naming the file; the limits are as before then, or the error says which is not
+ */
+export async function updateCgroup(
+  cgroups: Cgroups,
+  path: string,
+  resources: OciResources,
+  alsoTell: () => Promise<void> = async () => {},
+): Promise<void> {
   const now = await readNow(cgroups, path);
   const undo: { readonly file: string; readonly value: string }[] = [];
   try {
@@ -42,6 +50,7 @@ export async function updateCgroup(cgroups: Cgroups, path: string, resources: Oc
       await writeLine(file, write.value);
       undo.push({ file, value: before });
     }
+    await alsoTell();
   } catch (error) {
     const lost: string[] = [];
     for (const { file, value } of undo.toReversed()) await writeLine(file, value).catch(() => lost.push(file));
@@ -79,6 +88,7 @@ function planV1(resources: OciResources, now: CgroupNow): CgroupWrite[] {
     ...(growsFirst ? [...swap, ...limit] : [...limit, ...swap]),
     ...write('memory', 'soft_limit_in_bytes', memory?.reservation),
     ...write('memory', 'swappiness', memory?.swappiness),
+    ...write('memory', 'kmem.limit_in_bytes', memory?.kernel),
     ...write('memory', 'kmem.tcp.limit_in_bytes', memory?.kernelTCP),
     ...write('cpu', 'shares', cpu?.shares),
     // A shorter period with the old quota may be more than the parent allows: the quota goes first when it shrinks.

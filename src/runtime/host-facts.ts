@@ -9,6 +9,9 @@ import { parseNumberList } from './spec/validate-resources.ts';
 
 const GOARCH: Readonly<Record<string, string>> = { x64: 'amd64', ia32: '386', loong64: 'loong64' };
 
+/** From 5.16 on the file takes a limit and does nothing. */
+const KERNEL_MEMORY_UNTIL = 5016;
+
 export async function readHostFacts(kernel: Pick<Kernel, 'cgroups' | 'seccomp'>): Promise<HostFacts> {
   const [status, forwarding, apparmor, online] = await Promise.all([
     text('/proc/self/status'),
@@ -39,7 +42,7 @@ export async function readHostFacts(kernel: Pick<Kernel, 'cgroups' | 'seccomp'>)
     cgroupNamespaces: await exists('/proc/self/ns/cgroup'),
     pingGroupRange: await exists('/proc/sys/net/ipv4/ping_group_range'),
     unprivilegedPortStart: await exists('/proc/sys/net/ipv4/ip_unprivileged_port_start'),
-    limits: await readLimits(kernel.cgroups),
+    limits: await readLimits(kernel.cgroups, major * 1000 + minor),
   };
 }
 
@@ -51,11 +54,11 @@ export function heldCapabilities(status: string): string[] {
   return CAPABILITIES.filter((_, bit) => (held >> BigInt(bit)) & 1n);
 }
 
-async function readLimits(cgroups: Cgroups): Promise<HostLimits> {
-  return cgroups.version === 'v2' ? limitsV2(cgroups) : limitsV1(cgroups);
+async function readLimits(cgroups: Cgroups, kernel: number): Promise<HostLimits> {
+  return cgroups.version === 'v2' ? limitsV2(cgroups) : limitsV1(cgroups, kernel);
 }
 
-async function limitsV1(cgroups: Cgroups): Promise<HostLimits> {
+async function limitsV1(cgroups: Cgroups, kernel: number): Promise<HostLimits> {
   const has = (controller: string, file: string): Promise<boolean> => hasFile(cgroups, controller, file);
   return {
     memory: cgroups.controllers.includes('memory'),
@@ -63,6 +66,7 @@ async function limitsV1(cgroups: Cgroups): Promise<HostLimits> {
     memoryReservation: await has('memory', 'memory.soft_limit_in_bytes'),
     memorySwappiness: await has('memory', 'memory.swappiness'),
     oomKillDisable: await has('memory', 'memory.oom_control'),
+    kernelMemory: kernel < KERNEL_MEMORY_UNTIL && (await has('memory', 'memory.kmem.limit_in_bytes')),
     kernelMemoryTcp: await has('memory', 'memory.kmem.tcp.limit_in_bytes'),
     cpuShares: await has('cpu', 'cpu.shares'),
     cpuCfs: await has('cpu', 'cpu.cfs_quota_us'),
@@ -88,6 +92,7 @@ async function limitsV2(cgroups: Cgroups): Promise<HostLimits> {
     memoryReservation: has('memory'),
     memorySwappiness: false,
     oomKillDisable: false,
+    kernelMemory: false,
     kernelMemoryTcp: false,
     cpuShares: has('cpu'),
     cpuCfs: has('cpu'),

@@ -42,7 +42,9 @@ import type {
   StreamSelection,
 } from './port.ts';
 import { readOomMemory, type OomMemory } from './oom-memory.ts';
+import { asksForRealtime, ensureRealtime, type RealtimeShare } from './realtime.ts';
 import { SeccompCache } from './seccomp-cache.ts';
+import { updateUnit } from './systemd-unit.ts';
 import { ShimLink, type RunIdentity } from './shim-link.ts';
 import type { OciResources } from './spec/resources.ts';
 import { startError } from './start-error.ts';
@@ -75,7 +77,10 @@ export interface OciRuntimeOptions {
   readonly shimPath: string;
   /** By the name that `--runtime` takes. */
   readonly runtimes: Readonly<Record<string, OciRuntimeEntry>>;
+  /** A container's cgroup is a scope that systemd makes. */
   readonly systemdCgroup?: boolean;
+  /** What real-time processes of all containers may have together, in microseconds (cgroup v1); 0: as it is. */
+  readonly realtime?: RealtimeShare;
   readonly logger: Logger;
 }
 
@@ -99,6 +104,7 @@ class OciRuntime implements Runtime {
 
   async start(launch: Launch, attachments: readonly PendingAttachment[]): Promise<Started> {
     const { id, run, runtime } = launch;
+    const { cgroups } = this.#options.kernel;
     const entry = this.#entry(runtime);
     const directory = stateDirOf(this.#options.execRoot, id);
     const identity: RunIdentity = { id, run, runtime, directory, cgroupPath: cgroupPathOfConfig(launch.oci) };
@@ -109,6 +115,7 @@ class OciRuntime implements Runtime {
     let deliver = (event: ShimEvent): void => void held.push(event);
     let spawned: ShimSpawned;
     try {
+      if (asksForRealtime(launch.oci)) await ensureRealtime(cgroups, identity.cgroupPath, this.#options.realtime);
       const filter = await this.#filter(entry, launch.oci);
       const oci = isCrun(entry.path) ? await adaptMountsForCrun(launch.oci) : launch.oci;
       await writeConfig(directory, oci, { run, bootId: this.#bootId, runtime }, filter);
@@ -229,8 +236,14 @@ class OciRuntime implements Runtime {
   }
 
   update(id: string, resources: object): Promise<void> {
-    const { cgroupPath } = this.#linkOf(id).identity;
-    return updateCgroup(this.#options.kernel.cgroups, cgroupPath, resources as OciResources);
+    const { cgroupPath, directory, runtime } = this.#linkOf(id).identity;
+    const { cgroups, processes } = this.#options.kernel;
+    const entry = this.#options.systemdCgroup === true ? this.#options.runtimes[runtime] : undefined;
+    if (entry === undefined) return updateCgroup(cgroups, cgroupPath, resources as OciResources);
+    const options = [...this.#runtimeOptions(entry), '--root', this.#runtimeRoot(runtime)];
+    return updateCgroup(cgroups, cgroupPath, resources as OciResources, () =>
+      updateUnit({ processes, path: entry.path, options, id, directory, resources }),
+    );
   }
 
   logCompressed(id: string, inode: bigint): boolean {

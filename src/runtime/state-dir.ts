@@ -5,13 +5,16 @@
  */
 import { mkdir, readFile, rm, writeFile } from 'node:fs/promises';
 
-import { cgroupPathOf } from './spec/cgroup-path.ts';
+import { cgroupPathOf, isUnit } from './spec/cgroup-path.ts';
 
 const ANNOTATION_RUN = 'org.longshore.run';
 const ANNOTATION_BOOT = 'org.longshore.boot';
 const ANNOTATION_RUNTIME = 'org.longshore.runtime';
 /** crun takes a filter ready made from here. */
 const ANNOTATION_SECCOMP = 'run.oci.seccomp_bpf_data';
+
+/** crun makes a cgroup of its own below systemd's scope: limits would be in two places, and an update in one. */
+const ANNOTATION_SUBGROUP = 'run.oci.systemd.subgroup';
 
 export interface RunRecord {
   readonly run: number;
@@ -51,6 +54,7 @@ export async function writeConfig(
     annotations: {
       ...annotations,
       ...(filter === null ? {} : { [ANNOTATION_SECCOMP]: filter }),
+      ...(isUnit(linux.cgroupsPath) ? { [ANNOTATION_SUBGROUP]: '' } : {}),
       [ANNOTATION_RUN]: `${record.run}`,
       [ANNOTATION_BOOT]: record.bootId,
       [ANNOTATION_RUNTIME]: record.runtime,

@@ -19,11 +19,15 @@ export function ociCgroupsPath(options: CgroupPathOptions): string {
   return posix.join(posix.resolve('/', parent), options.id);
 }
 
+/** Whether it is systemd that makes it; a path may have colons in it. */
+export function isUnit(ociPath = ''): boolean {
+  return !ociPath.startsWith('/') && ociPath.split(':').length === 3;
+}
+
 /** The path below the root of a hierarchy that `ociCgroupsPath` ends up as. */
 export function cgroupPathOf(ociPath: string): string {
-  const parts = ociPath.split(':');
-  if (parts.length !== 3) return posix.resolve('/', ociPath);
-  const [slice = '', prefix = '', name = ''] = parts;
+  if (!isUnit(ociPath)) return posix.resolve('/', ociPath);
+  const [slice = '', prefix = '', name = ''] = ociPath.split(':');
   return `${expandSlice(slice)}/${prefix}-${name}.scope`;
 }
 

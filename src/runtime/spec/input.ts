@@ -111,6 +111,7 @@ export interface HostLimits {
   readonly memoryReservation: boolean;
   readonly memorySwappiness: boolean;
   readonly oomKillDisable: boolean;
+  readonly kernelMemory: boolean;
   readonly kernelMemoryTcp: boolean;
   readonly cpuShares: boolean;
   readonly cpuCfs: boolean;

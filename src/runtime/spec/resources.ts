@@ -11,6 +11,7 @@ export interface OciResources {
     /** Memory and swap together. */
     readonly swap?: number;
     readonly swappiness?: number;
+    readonly kernel?: number;
     readonly kernelTCP?: number;
     readonly disableOOMKiller?: boolean;
   };
@@ -70,6 +71,7 @@ function buildMemory(resources: ResourceSpec): NonNullable<OciResources['memory'
     memorySwapBytes,
     memoryReservationBytes,
     memorySwappiness,
+    kernelMemoryBytes,
     kernelMemoryTcpBytes,
     oomKillDisable,
   } = resources;
@@ -79,6 +81,7 @@ function buildMemory(resources: ResourceSpec): NonNullable<OciResources['memory'
     ...(memorySwapBytes > 0 || (memorySwapBytes === -1 && memoryBytes > 0) ? { swap: memorySwapBytes } : {}),
     // Docker's API takes -1 for "not asked".
     ...(memorySwappiness !== null && memorySwappiness >= 0 ? { swappiness: memorySwappiness } : {}),
+    ...(kernelMemoryBytes > 0 ? { kernel: kernelMemoryBytes } : {}),
     ...(kernelMemoryTcpBytes > 0 ? { kernelTCP: kernelMemoryTcpBytes } : {}),
     ...(oomKillDisable === true ? { disableOOMKiller: true } : {}),
   };

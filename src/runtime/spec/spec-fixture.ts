@@ -30,6 +30,7 @@ export const ABLE_HOST: HostFacts = {
     memoryReservation: true,
     memorySwappiness: true,
     oomKillDisable: true,
+    kernelMemory: true,
     kernelMemoryTcp: true,
     cpuShares: true,
     cpuCfs: true,

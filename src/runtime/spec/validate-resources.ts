@@ -71,6 +71,23 @@ function validateMemory(get: () => ResourceSpec, limits: HostLimits, isUpdate: b
     memoryBytes > 0 && reservation > 0 && memoryBytes < reservation,
     'Minimum memory limit can not be less than memory reservation limit, see usage',
   );
+  validateKernelMemory(get, limits, discard);
+}
+
+/** Until API 1.42 a client may ask for it. */
+function validateKernelMemory(get: () => ResourceSpec, limits: HostLimits, discard: Discard): void {
+  discard(
+    get().kernelMemoryBytes > 0 && !limits.kernelMemory,
+    discarded('kernel memory limit capabilities', 'Limitation discarded.'),
+    { kernelMemoryBytes: 0 },
+  );
+  const { kernelMemoryBytes } = get();
+  refuseIf(kernelMemoryBytes > 0 && kernelMemoryBytes < MEMORY_BYTES_MIN, 'Minimum kernel memory limit allowed is 6MB');
+  discard(
+    get().kernelMemoryTcpBytes > 0 && !limits.kernelMemoryTcp,
+    discarded('kernel memory TCP limit capabilities', 'Limitation discarded.'),
+    { kernelMemoryTcpBytes: 0 },
+  );
 }
 
 function validateOomAndPids(get: () => ResourceSpec, limits: HostLimits, discard: Discard): void {
