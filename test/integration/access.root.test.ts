@@ -20,13 +20,11 @@ before(async () => {
   for (const name of ['reader', 'blue', 'blueReader'] as const) sockets[name] = join(d.directory, `${name}.sock`);
   // Options are read at start: it is started again, as it will be once there are certificates.
   await d.down();
-  await d.upWith([
-    ...['--scoped-host', `unix://${sockets.reader},read-only,group=1234`],
-    ...['--scoped-host', `${sockets.blue},label=team=blue`],
-    ...['--scoped-host', `unix://${sockets.blueReader},label=team=blue,read-only`],
-    ...['--host', `tcp://0.0.0.0:${port}`, '--tlsverify'],
-    ...['--tlscacert', `${certs}/ca.pem`, '--tlscert', `${certs}/server.pem`, '--tlskey', `${certs}/server-key.pem`],
-  ]);
+  const argv =
+    `--scoped-host unix://${sockets.reader},read-only,group=1234 --scoped-host ${sockets.blue},label=team=blue ` +
+    `--scoped-host unix://${sockets.blueReader},label=team=blue,read-only --host tcp://0.0.0.0:${port} --tlsverify ` +
+    `--tlscacert ${certs}/ca.pem --tlscert ${certs}/server.pem --tlskey ${certs}/server-key.pem`;
+  await d.upWith(argv.split(' '));
   await d.image();
   await d.ok('run', '-d', '--name', 'blue', '--label', 'team=blue', 'bb:1', 'sleep', '600');
   await d.ok('run', '-d', '--name', 'red', '--label', 'team=red', 'bb:1', 'sleep', '600');
@@ -37,42 +35,23 @@ const on = (socket: string, ...argv: string[]): Promise<Ran> =>
   run('docker', argv, { env: { DOCKER_HOST: `unix://${socket}`, DOCKER_CONFIG: join(d.directory, 'cli') } });
 
 async function makeCertificates(directory: string): Promise<void> {
-  const openssl = async (...argv: string[]): Promise<void> => {
-    const { code, stderr } = await run('openssl', argv);
+  const openssl = async (argv: string): Promise<void> => {
+    const { code, stderr } = await run('openssl', argv.split(' '));
     assert.equal(code, 0, stderr);
   };
   const at = (name: string): string => join(directory, name);
+  const newKey = '-newkey ec -pkeyopt ec_paramgen_curve:prime256v1 -nodes';
   for (const ca of ['ca', 'other-ca'])
-    await openssl(
-      ...[
-        'req',
-        '-x509',
-        '-newkey',
-        'ec',
-        '-pkeyopt',
-        'ec_paramgen_curve:prime256v1',
-        '-nodes',
-        '-days',
-        '2',
-        '-subj',
-        `/CN=${ca}`,
-      ],
-      ...['-keyout', at(`${ca}-key.pem`), '-out', at(`${ca}.pem`)],
-    );
+    await openssl(`req -x509 ${newKey} -days 2 -subj /CN=${ca} -keyout ${at(`${ca}-key.pem`)} -out ${at(`${ca}.pem`)}`);
   writeFileSync(at('san.cnf'), 'subjectAltName=IP:127.0.0.1,DNS:localhost\n');
   for (const [name, ca] of [
     ['server', 'ca'],
     ['client', 'ca'],
     ['stranger', 'other-ca'],
   ] as const) {
-    await openssl(
-      ...['req', '-newkey', 'ec', '-pkeyopt', 'ec_paramgen_curve:prime256v1', '-nodes', '-subj', `/CN=${name}`],
-      ...['-keyout', at(`${name}-key.pem`), '-out', at(`${name}.csr`)],
-    );
-    await openssl(
-      ...['x509', '-req', '-in', at(`${name}.csr`), '-CA', at(`${ca}.pem`), '-CAkey', at(`${ca}-key.pem`)],
-      ...['-CAcreateserial', '-days', '2', '-extfile', at('san.cnf'), '-out', at(`${name}.pem`)],
-    );
+    const [csr, signer] = [at(`${name}.csr`), `-CA ${at(`${ca}.pem`)} -CAkey ${at(`${ca}-key.pem`)} -CAcreateserial`];
+    await openssl(`req ${newKey} -subj /CN=${name} -keyout ${at(`${name}-key.pem`)} -out ${csr}`);
+    await openssl(`x509 -req -in ${csr} ${signer} -days 2 -extfile ${at('san.cnf')} -out ${at(`${name}.pem`)}`);
   }
 }
 
@@ -100,16 +79,12 @@ test('--host: the socket is for root and its group alone, and a scoped one may h
 });
 
 test('--tlsverify: a certificate of the CA opens the door, no other and none', async () => {
-  const tls = (who: string | null): Promise<Ran> =>
-    run(
-      'docker',
-      [
-        ...['--tlsverify', '--tlscacert', join(certs, 'ca.pem')],
-        ...(who === null ? [] : ['--tlscert', join(certs, `${who}.pem`), '--tlskey', join(certs, `${who}-key.pem`)]),
-        ...['ps', '-q', '--filter', 'name=blue'],
-      ],
-      { env: { DOCKER_HOST: `tcp://127.0.0.1:${port}`, DOCKER_CONFIG: join(d.directory, 'cli') } },
-    );
+  const tls = (who: string | null): Promise<Ran> => {
+    const shown = who === null ? '' : ` --tlscert ${join(certs, who)}.pem --tlskey ${join(certs, who)}-key.pem`;
+    const argv = `--tlsverify --tlscacert ${join(certs, 'ca.pem')}${shown} ps -q --filter name=blue`;
+    const env = { DOCKER_HOST: `tcp://127.0.0.1:${port}`, DOCKER_CONFIG: join(d.directory, 'cli') };
+    return run('docker', argv.split(' '), { env });
+  };
   const client = await tls('client');
   assert.equal(client.code, 0, client.stderr);
   assert.match(client.stdout, /^[0-9a-f]{12}\n$/);
