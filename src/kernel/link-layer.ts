@@ -22,13 +22,13 @@ import {
   IFLA,
   IFLA_INFO,
   interfaceName,
-  isolatePort,
   replaceDefaultRoute,
   replaceDefaultRouteByDevice,
   ROUTE_BYTES,
   RT_TABLE,
   RTA,
   RTN_UNICAST,
+  setBridgePort,
   setLinkUp,
   type LinkReference,
 } from './link-message.ts';
@@ -103,7 +103,8 @@ export function connectVeth(options: Options<'connectVeth'>): void {
     undoing(
       () => host().exchange([deleteLink(options.hostName)]),
       () => {
-        if (options.isolated === true) host().run([isolatePort(options.hostName)]);
+        const { isolated = false, hairpin = false } = options;
+        if (isolated || hairpin) host().run([setBridgePort(options.hostName, { isolated, hairpin })]);
         const link = needLink(inside, options.containerName);
         allowIpv6(namespaceFd, options);
         bringUp(inside, link, options);
@@ -241,9 +242,11 @@ function allowIpv6(
   },
 ): void {
   if (!familiesOf(options.addresses).includes(AF_INET6)) return;
-  insideNamespace(namespaceFd, options.namespace, () =>
-    writeSysctlHere(`net/ipv6/conf/${options.containerName}/disable_ipv6`, '0'),
-  );
+  insideNamespace(namespaceFd, options.namespace, () => {
+    // The engine's pool is the authority on addresses: a second of duplicate detection would only delay neighbours.
+    writeSysctlHere(`net/ipv6/conf/${options.containerName}/accept_dad`, '0');
+    writeSysctlHere(`net/ipv6/conf/${options.containerName}/disable_ipv6`, '0');
+  });
 }
 
 function withNamespace<T>(path: string, action: (fd: number) => T): T {

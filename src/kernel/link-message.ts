@@ -28,7 +28,7 @@ export const IF_ADDR_BYTES = 8;
 export const ROUTE_BYTES = 12;
 const IFF_UP = 1;
 const VETH_INFO_PEER = 1;
-const IFLA_BRPORT_ISOLATED = 33;
+const IFLA_BRPORT = { MODE: 4, ISOLATED: 33 } as const;
 const IFLA_MACVLAN_MODE = 1;
 const IFLA_IPVLAN_MODE = 1;
 const IFA_F_NODAD = 2;
@@ -179,15 +179,22 @@ export function setLinkUp(
   return linkRequest('NEWLINK', 0, `name=${link.name} up`, linkHeader(link.index, true), attributes);
 }
 
-/** Port isolation: ports that have it cannot reach each other. */
-export function isolatePort(name: string): Request {
-  return linkRequest('NEWLINK', 0, `name=${name} isolated`, linkHeader(0, false), [
+/** `isolated`: such ports cannot reach each other. `hairpin`: a frame may go back out of the port that it came from. */
+export function setBridgePort(
+  name: string,
+  { isolated, hairpin }: { readonly isolated: boolean; readonly hairpin: boolean },
+): Request {
+  const flags: Attribute[] = [
+    [IFLA_BRPORT.MODE, Buffer.from([Number(hairpin)])],
+    [IFLA_BRPORT.ISOLATED, Buffer.from([Number(isolated)])],
+  ];
+  return linkRequest('NEWLINK', 0, `name=${name} bridge port`, linkHeader(0, false), [
     [IFLA.IFNAME, interfaceName(name)],
     [
       IFLA.LINKINFO,
       [
         [IFLA_INFO.SLAVE_KIND, 'bridge'],
-        [IFLA_INFO.SLAVE_DATA, [[IFLA_BRPORT_ISOLATED, Buffer.from([1])]]],
+        [IFLA_INFO.SLAVE_DATA, flags],
       ],
     ],
   ]);

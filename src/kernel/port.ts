@@ -71,6 +71,8 @@ export interface LinkLayer {
     readonly gateways: readonly string[];
     /** Port isolation on the bridge (inter-container communication off). */
     readonly isolated?: boolean;
+    /** What it sends may come back to it: its own published ports, where br_netfilter redirects bridged packets. */
+    readonly hairpin?: boolean;
   }): Promise<void>;
   /** macvlan or ipvlan on `parent`, moved into the namespace. */
   connectVlan(options: {

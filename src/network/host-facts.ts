@@ -1,6 +1,7 @@
 /** What this host says about itself that networks depend on, read anew at most once a second. */
 import { readFile } from 'node:fs/promises';
 
+import type { Family } from './address.ts';
 import { parseResolvConf, type ResolvConf } from './container-files.ts';
 
 /** systemd-resolved's stub is useless in a container; its real servers stand in the other file. */
@@ -12,8 +13,8 @@ export class HostFacts {
   resolvConf: ResolvConf = { servers: [], search: [], options: [], other: [] };
   /** The text of /etc/hosts. */
   hosts = '';
-  /** br_netfilter is on: bridged packets pass the IP tables too. */
-  isBridgeFiltered = false;
+  /** br_netfilter is on: bridged packets pass the tables of their family too. */
+  isBridgeFiltered: Readonly<Record<Family, boolean>> = { 4: false, 6: false };
   /** IPv6 can be listened on. */
   hasIpv6 = false;
   readonly #nowMs: () => number;
@@ -25,10 +26,11 @@ export class HostFacts {
 
   async refresh(): Promise<void> {
     if (this.#nowMs() - this.#readAtMs < FRESH_MS) return;
-    const [resolv, hosts, filtered, ipv6] = await Promise.all([
+    const [resolv, hosts, filtered4, filtered6, ipv6] = await Promise.all([
       readText('/etc/resolv.conf'),
       readText('/etc/hosts'),
       readText('/proc/sys/net/bridge/bridge-nf-call-iptables'),
+      readText('/proc/sys/net/bridge/bridge-nf-call-ip6tables'),
       readText('/proc/net/if_inet6'),
     ]);
     let conf = parseResolvConf(resolv);
@@ -39,7 +41,7 @@ export class HostFacts {
     this.resolvConf = conf;
     this.hosts = hosts;
     this.hasIpv6 = ipv6 !== '';
-    this.isBridgeFiltered = filtered.trim() === '1';
+    this.isBridgeFiltered = { 4: filtered4.trim() === '1', 6: filtered6.trim() === '1' };
     this.#readAtMs = this.#nowMs();
   }
 }

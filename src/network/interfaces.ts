@@ -2,12 +2,11 @@
  * Namespaces and interfaces of containers. What must be gone at once goes with its namespace (a tenth of the time that
  * the kernel takes for a link); what something else keeps alive is swept after a while.
  */
-import { writeFile } from 'node:fs/promises';
-
 import type { Clock } from '../core/clock.ts';
 import { EngineError } from '../core/engine-error.ts';
 import type { Logger } from '../core/log.ts';
 import type { Kernel } from '../kernel/port.ts';
+import type { Family } from './address.ts';
 import { addressesOf, defaultGateways, gatewayOf } from './endpoint.ts';
 import type { LiveNetwork } from './live-network.ts';
 import type { EndpointRecord, SandboxRecord } from './records.ts';
@@ -18,7 +17,7 @@ export interface InterfacesOptions {
   readonly logger: Logger;
   readonly byId: (id: string) => LiveNetwork | undefined;
   /** br_netfilter is on: a bridge redirects a published port among its own ports. */
-  readonly isBridgeFiltered: () => boolean;
+  readonly isBridgeFiltered: () => Readonly<Record<Family, boolean>>;
 }
 
 const SWEEP_MS = 1000;
@@ -65,6 +64,7 @@ export class Interfaces {
     const namespace = sandbox.namespacePath;
     if (namespace === null || state.interfaceName === '') return;
     const { network: links } = this.#kernel;
+    const filtered = this.#options.isBridgeFiltered();
     const common = {
       namespace,
       containerName: state.interfaceName,
@@ -78,9 +78,10 @@ export class Interfaces {
         hostName: hostInterface,
         bridge: network.network.bridgeName,
         mtu: network.bridge.mtu,
-        isolated: !network.bridge.icc,
+        // Where bridged packets pass the forward chain, that keeps ports apart, and lets what was published through.
+        isolated: !network.bridge.icc && !(filtered[4] && filtered[6]),
+        hairpin: filtered[4] || filtered[6],
       });
-      if (this.#options.isBridgeFiltered()) await reflect(hostInterface);
     } else if (network.vlan !== null) {
       const { mode, mtu, parent } = network.vlan;
       const kind = network.network.driver === 'macvlan' ? 'macvlan' : 'ipvlan';
@@ -144,12 +145,4 @@ export class Interfaces {
       this.#options.logger.error({ names, err: error }, 'interfaces of containers that are gone could not be removed');
     }
   }
-}
-
-/**
- * With br_netfilter, what a container sends to its own published port goes back out of the port it came from, which a
- * bridge does only in hairpin mode. A host without sysfs in this namespace cannot have it; all else works there.
- */
-async function reflect(hostInterface: string): Promise<void> {
-  await writeFile(`/sys/class/net/${hostInterface}/brport/hairpin_mode`, '1').catch(() => {});
 }

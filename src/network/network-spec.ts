@@ -64,7 +64,11 @@ export function checkSpec(spec: NetworkSpec): void {
   if (spec.configFrom !== '' && (spec.ipam.configs.length > 0 || Object.keys(spec.options).length > 0)) {
     throw invalid('user specified configurations are not supported if the network depends on a configuration network');
   }
-  if (spec.driver === 'bridge') bridgeOptions(spec.options, MTU_DEFAULT);
+  if (spec.driver === 'bridge') {
+    const { gatewayMode: modes } = bridgeOptions(spec.options, MTU_DEFAULT);
+    if (!spec.internal && (modes[4] === 'isolated' || modes[6] === 'isolated'))
+      throw invalid("gateway mode 'isolated' can only be used for an internal network");
+  }
 }
 
 function checkDriver(spec: NetworkSpec): void {

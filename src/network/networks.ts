@@ -306,6 +306,10 @@ export class EngineNetworks implements Networks {
     if (addresses.some(({ address }) => address.includes(':')))
       await kernel.network.setSysctlIn(HOST_NAMESPACE, 'net/ipv6/conf/all/forwarding', '1');
     await kernel.network.ensureBridge({ name: network.bridgeName, mtu: bridge.mtu, addresses });
+    if (network.enableIpv6) {
+      // While its link-local address is tentative the bridge asks for no neighbour: a second without IPv6 at every start.
+      await kernel.network.setSysctlIn(HOST_NAMESPACE, `net/ipv6/conf/${network.bridgeName}/accept_dad`, '0');
+    }
     // Lets 127.0.0.1 reach published ports without a proxy; the table's guard chain keeps containers out of it.
     await kernel.network.setSysctlIn(HOST_NAMESPACE, `net/ipv4/conf/${network.bridgeName}/route_localnet`, '1');
   }

@@ -135,7 +135,7 @@ test('mappingElements: each kind of mapping goes to its own map', () => {
   ];
   assert.equal(
     mappingElements('add', 't', 4, mappings),
-    'add element ip t anywhere { tcp . 80 : 172.17.0.2 . 8080 }\nadd element ip t at { 127.0.0.1 . udp . 53 : 172.17.0.2 . 53 }\nadd element ip t open { 172.17.0.2 . tcp . 7 }\n',
+    'add element ip t anywhere { tcp . 80 : 172.17.0.2 . 8080 }\nadd element ip t at { 127.0.0.1 . udp . 53 : 172.17.0.2 . 53 }\nadd element ip t local { 127.0.0.1 . udp . 53 }\nadd element ip t open { 172.17.0.2 . tcp . 7 }\n',
   );
 });
 

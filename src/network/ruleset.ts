@@ -4,13 +4,22 @@
  *
  * What the chains hold:
  * - guard: `route_localnet` is on for our bridges (published ports answer on 127.0.0.1 without a proxy process), so
- *   packets from a bridge that name a loopback address are dropped before anything looks at them.
+ *   packets from a bridge that name a loopback address are dropped before anything looks at them. A port that is
+ *   published on a loopback address is for this host alone, also where another program has opened the way there.
  * - prerouting/output: a published port of any address of this host is sent to its container.
  * - postrouting: leaving a network is masqueraded; so is a published port that is used from its own network or from
  *   127.0.0.1, or the answer would not come back this way.
  * - forward: into a bridge goes what is established, comes from the same network or was published. All else is dropped.
  */
-import { formatAddress, formatSubnet, isUnspecified, type Address, type Family, type Subnet } from './address.ts';
+import {
+  formatAddress,
+  formatSubnet,
+  isLoopback,
+  isUnspecified,
+  type Address,
+  type Family,
+  type Subnet,
+} from './address.ts';
 
 export type Protocol = 'tcp' | 'udp' | 'sctp';
 
@@ -66,6 +75,7 @@ export function emptyTable(table: string, family: Family): string {
   set unprotected { type ifname; }
   set own { type ${address} . ifname; flags interval; }
   set masqueraded { type ${address}; flags interval; }
+  set local { type ${address} . inet_proto . inet_service; }
   set open { type ${address} . inet_proto . inet_service; }
   map anywhere { type inet_proto . inet_service : ${address} . inet_service; }
   map at { type ${address} . inet_proto . inet_service : ${address} . inet_service; }
@@ -74,6 +84,7 @@ export function emptyTable(table: string, family: Family): string {
     type filter hook prerouting priority raw; policy accept;
     iifname @bridges ${ip} daddr ${LOOPBACK[family]} drop
     iifname @bridges ${ip} saddr ${LOOPBACK[family]} drop
+    iifname != "lo" ${ip} daddr . meta l4proto . th dport @local drop
   }
   chain published {
     dnat ${ip} to ${ip} daddr . meta l4proto . th dport map @at
@@ -153,8 +164,11 @@ export function mappingElements(
     if (!mapping.nat) elements.push(['open', `${inside} . ${protocol} . ${containerPort}`]);
     else if (isUnspecified(hostAddress))
       elements.push(['anywhere', `${protocol} . ${hostPort} : ${inside} . ${containerPort}`]);
-    else
-      elements.push(['at', `${formatAddress(hostAddress)} . ${protocol} . ${hostPort} : ${inside} . ${containerPort}`]);
+    else {
+      const outside = `${formatAddress(hostAddress)} . ${protocol} . ${hostPort}`;
+      elements.push(['at', `${outside} : ${inside} . ${containerPort}`]);
+      if (isLoopback(hostAddress)) elements.push(['local', outside]);
+    }
   }
   return formatElements(verb, table, family, elements);
 }

@@ -41,17 +41,32 @@ export class TestDaemon implements AsyncDisposable {
   readonly bridge = `lst${process.pid.toString(36)}${daemons}`;
   readonly #bip = nextSubnet();
   #extra: readonly string[];
+  /** What stands before the daemon's own command. */
+  readonly #within: readonly string[];
   #process: ChildProcess | null = null;
   log = '';
 
-  private constructor(extra: readonly string[]) {
+  private constructor(extra: readonly string[], within: readonly string[]) {
     this.#extra = extra;
+    this.#within = within;
   }
 
   static async start(...extra: readonly string[]): Promise<TestDaemon> {
-    const daemon = new TestDaemon(extra);
+    const daemon = new TestDaemon(extra, []);
     await daemon.up();
     return daemon;
+  }
+
+  /** On a host of its own: the path of a network namespace. */
+  static async startIn(namespace: string, ...extra: readonly string[]): Promise<TestDaemon> {
+    const daemon = new TestDaemon(extra, ['nsenter', `--net=${namespace}`]);
+    await daemon.up();
+    return daemon;
+  }
+
+  /** A container's network namespace, once it runs. */
+  async namespace(name: string): Promise<string> {
+    return join(this.directory, 'exec/netns', await this.inspect(name, '{{.Id}}'));
   }
 
   /** Starts it (again), and waits for its first answer. */
@@ -75,7 +90,8 @@ export class TestDaemon implements AsyncDisposable {
       'debug',
       ...this.#extra,
     ];
-    const child = spawn(join(ROOT, 'bin/longshore'), argv, { stdio: ['ignore', 'ignore', 'pipe'] });
+    const [program, ...rest] = [...this.#within, join(ROOT, 'bin/longshore'), ...argv];
+    const child = spawn(program!, rest, { stdio: ['ignore', 'ignore', 'pipe'] });
     child.stderr.on('data', (chunk: Buffer) => (this.log += chunk.toString()));
     this.#process = child;
     for (const end = Date.now() + START_MS_MAX; ; await sleep(20)) {
