@@ -3,7 +3,6 @@ import { posix } from 'node:path';
 
 import { EngineError } from '../core/engine-error.ts';
 import { newId } from '../core/id.ts';
-import type { MountPoint } from '../core/mount-point.ts';
 import type { PathStat } from '../image/port.ts';
 import type { Container } from '../lifecycle/container.ts';
 import { accountOf } from './account.ts';
@@ -17,6 +16,7 @@ import type { Containers } from './port.ts';
 import { rebaseTar } from './rebase-tar.ts';
 import { codeOf } from './root-files.ts';
 import { openRootfs } from './rootfs.ts';
+import { imageMountKey, volumeUse } from './start-mounts.ts';
 
 const GO_MODE_DIRECTORY = 2 ** 31; // os.ModeDir
 
@@ -114,12 +114,12 @@ async function openFiles(parts: Parts, ref: string, asked: string, options = { f
   };
 }
 
-/** Volumes, binds, and the files that the engine keeps for the container. A tmpfs is the container's own. */
+/** Volumes, binds, images, and the files that the engine keeps for the container. A tmpfs is the container's own. */
 async function takeMounts(parts: Parts, container: Container, stack: AsyncDisposableStack): Promise<PathMount[]> {
   const mounts: PathMount[] = [];
-  for (const mount of container.mounts) {
-    if (mount.type === 'volume') mounts.push(await takeVolume(parts, mount, stack));
-    else if (mount.type === 'bind') mounts.push(mount);
+  for (const [index, mount] of container.mounts.entries()) {
+    const source = await takeMount(parts, container, index, stack);
+    if (source !== null) mounts.push({ ...mount, source });
   }
   if (container.run > 0 && !container.spec.process.networkDisabled) {
     const directory = containerDirectory(parts.settings.dataRoot, container.id);
@@ -132,15 +132,33 @@ async function takeMounts(parts: Parts, container: Container, stack: AsyncDispos
   return mounts;
 }
 
-/** One that is made with options is mounted only while somebody uses it. */
-async function takeVolume({ volumes }: Parts, mount: MountPoint, stack: AsyncDisposableStack): Promise<PathMount> {
-  const { name } = mount;
-  if (Object.keys(volumes.get(name).options).length > 0) {
-    const user = newId(); // not the container: its own use begins and ends with its run
-    await volumes.acquire(name, user, mount);
-    stack.defer(() => volumes.release(name, user));
+/** Where its root is on the host; null: nowhere. */
+async function takeMount(
+  parts: Parts,
+  container: Container,
+  index: number,
+  stack: AsyncDisposableStack,
+): Promise<string | null> {
+  const mount = container.mounts[index]!;
+  const { volumes, images } = parts;
+  switch (mount.type) {
+    case 'tmpfs':
+      return null;
+    case 'bind':
+      return mount.source;
+    case 'image': {
+      const key = imageMountKey(container.id, index);
+      stack.defer(() => images.snapshots.unmount(key));
+      return await images.snapshots.mount(key, { readOnly: true, volatile: false });
+    }
+    case 'volume': {
+      // One that is made with options is mounted only while somebody uses it; this use is not that of the run.
+      if (Object.keys(volumes.get(mount.name).options).length === 0) return mount.source;
+      const use = { ...volumeUse(container, mount), destination: `${mount.destination} ${newId()}` };
+      stack.defer(() => volumes.release(mount.name, use));
+      return await volumes.acquire(mount.name, use);
+    }
   }
-  return mount;
 }
 
 /** The root of a mount as an entry of the directory that it is in on the host, so that it has a name. */

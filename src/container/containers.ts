@@ -4,6 +4,7 @@
  */
 import { EngineError } from '../core/engine-error.ts';
 import { cgroupPathOf, ociCgroupsPath } from '../runtime/spec/cgroup-path.ts';
+import type { Container } from '../lifecycle/container.ts';
 import type { Resources } from '../supervisor/port.ts';
 import { archiveRead, archiveStat, archiveWrite, changes, exportTree } from './archive.ts';
 import { attach } from './attach.ts';
@@ -92,7 +93,9 @@ function containersOf(parts: Parts): Containers {
 }
 
 function usingImage(parts: Parts, imageId: string): ReturnType<Containers['usingImage']> {
-  const using = parts.supervisor.list().filter((container) => container.imageId === imageId);
+  const isMounted = ({ mounts }: Container): boolean =>
+    mounts.some(({ type, source }) => type === 'image' && source === imageId);
+  const using = parts.supervisor.list().filter((one) => one.imageId === imageId || isMounted(one));
   const running = using.find((container) => liveOf(container) !== null);
   const chosen = running ?? using[0];
   return chosen === undefined ? null : { containerId: chosen.id, running: running !== undefined };

@@ -14,6 +14,7 @@ import type { Volume } from '../volume/port.ts';
 import type { Parts } from './parts.ts';
 import { codeOf } from './root-files.ts';
 import { openRootfs } from './rootfs.ts';
+import { imageMountKey } from './start-mounts.ts';
 
 /** What can be known of the mounts before there is an image. @throws {EngineError} MOUNT_INVALID */
 export async function checkMounts(parts: Parts, host: HostSpec): Promise<void> {
@@ -30,7 +31,7 @@ export async function planMountPoints(
   const planned = await planMounts(planInput(parts, host, process.volumes));
   const mounts: MountPoint[] = [];
   for (const one of planned) {
-    if (one.mount.type === 'image') mounts.push({ ...one.mount, source: parts.images.resolve(one.mount.source).id });
+    if (one.mount.type === 'image') mounts.push(await takeImage(parts, draft.id, one, mounts.length, stack));
     else if (one.mount.type === 'volume') mounts.push(await takeVolume(parts, draft.id, one, stack));
     else mounts.push(one.mount);
   }
@@ -42,13 +43,13 @@ export async function prepareVolumes(parts: Parts, container: Container): Promis
   const fresh = container.mounts.filter((mount) => mount.type === 'volume' && mount.copyUp);
   if (fresh.length === 0) return;
   await using rootfs = await openRootfs(parts, container);
-  for (const { name, destination } of fresh) {
+  for (const { name, destination, subpath } of fresh) {
     const source = await parts.rootFiles.locate(rootfs.path, destination);
     if (source === null) continue;
     if (!(await stat(source)).isDirectory()) {
       throw new EngineError('MOUNT_INVALID', `cannot mount volume over existing file, file exists ${source}`);
     }
-    await parts.volumes.copyUp(name, source);
+    await parts.volumes.copyUp(name, source, subpath);
   }
 }
 
@@ -83,8 +84,8 @@ async function takeVolume(
     volume = volumes.get(mount.name);
   } else {
     const isNew = !isKnown(parts, mount.name);
-    const { name, driver, anonymous } = mount;
-    volume = await volumes.create({ name, driver, anonymous, ...planned.volume });
+    const { name, driver } = mount;
+    volume = await volumes.create({ name, driver, referrer: id, ...planned.volume });
     const made = volume.name;
     if (isNew) stack.defer(async () => volumes.remove(made, { force: true }));
   }
@@ -92,6 +93,21 @@ async function takeVolume(
   volumes.refer(name, id);
   stack.defer(async () => volumes.unrefer(name, id));
   return { ...mount, name, source: volume.mountpoint, driver: volume.driver };
+}
+
+/** As the container's own top, the image's tree is kept for it from now on, whatever becomes of the image. */
+async function takeImage(
+  parts: Parts,
+  id: string,
+  { mount }: PlannedMount,
+  index: number,
+  stack: AsyncDisposableStack,
+): Promise<MountPoint> {
+  const image = parts.images.resolve(mount.source);
+  const key = imageMountKey(id, index);
+  await parts.images.snapshots.create(key, image.id);
+  stack.defer(async () => parts.images.snapshots.remove(key));
+  return { ...mount, name: mount.source, source: image.id };
 }
 
 function isKnown({ volumes }: Parts, name: string): boolean {

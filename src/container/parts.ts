@@ -31,7 +31,7 @@ export interface ContainerNeeds {
   readonly clock: Clock;
   readonly logger: Logger;
   /** kernel.files fits. */
-  readonly files: RootOpener;
+  readonly files: HostFiles;
   /** kernel.mounts fits. */
   readonly mounts: HostMounts;
   /** kernel.cgroups fits. */
@@ -57,9 +57,14 @@ export interface ContainerSettings {
   readonly platform: Platform;
 }
 
-/** openat2 with RESOLVE_IN_ROOT; the descriptor is the caller's. */
+/** openat2 with RESOLVE_IN_ROOT, or RESOLVE_BENEATH where escapes are refused; the descriptor is the caller's. */
 export interface RootOpener {
-  openInRoot(root: string, path: string, flags: number, mode: number): Promise<number>;
+  openInRoot(root: string, path: string, flags: number, mode: number, escapes?: 'clamped' | 'refused'): Promise<number>;
+}
+
+export interface HostFiles extends RootOpener {
+  /** Never crosses a mount point. */
+  removeTree(path: string): Promise<void>;
 }
 
 export interface HostMounts {

@@ -58,22 +58,6 @@ export class RootFiles {
     }
   }
 
-  /** Calls `use` with a path that means what `path` is now, whatever is put in its place meanwhile. False: nothing is there. */
-  async withPath(
-    root: string,
-    path: string,
-    use: (path: string, isDirectory: boolean) => Promise<void>,
-  ): Promise<boolean> {
-    const fd = await this.#open(root, path, O_PATH | O_CLOEXEC);
-    if (fd === null) return false;
-    try {
-      await use(`/proc/self/fd/${fd}`, (await statFd(fd)).isDirectory());
-      return true;
-    } finally {
-      await closeFd(fd);
-    }
-  }
-
   /** Makes the directory and its parents (0755, root's) where they are missing; also what a link names that leads nowhere. */
   async ensureDirectory(root: string, path: string): Promise<void> {
     const clean = posix.resolve('/', path);
@@ -125,7 +109,7 @@ export class RootFiles {
     try {
       return await this.#open(root, path, DIRECTORY);
     } catch (error) {
-      if (codeOf(error) !== 'ENOTDIR') throw error;
+      if (!['ENOTDIR', 'ELOOP'].includes(codeOf(error) ?? '')) throw error;
       throw notDirectory(path, error);
     }
   }

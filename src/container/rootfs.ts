@@ -40,7 +40,7 @@ export async function ensureWorkingDirectory(
   if (workingDir !== '' && workingDir !== '/') await parts.rootFiles.ensureDirectory(rootfs, workingDir);
 }
 
-/** The mounts that runs hold. */
+/** The mounts of snapshots that runs hold: tops by the container's ID, images by imageMountKey(). */
 export class RunMounts {
   readonly #snapshots: Snapshots;
   /** Absent: nobody asked since the daemon started, so a mount of an earlier daemon's may be there. */
@@ -60,6 +60,13 @@ export class RunMounts {
     }
     const path = await this.#snapshots.mount(id, { readOnly: false, volatile });
     this.#held.set(id, true);
+    return path;
+  }
+
+  /** The tree of an image mount, which nobody writes. */
+  async acquireImage(key: string): Promise<string> {
+    const path = await this.#snapshots.mount(key, { readOnly: true, volatile: false });
+    this.#held.set(key, true);
     return path;
   }
 

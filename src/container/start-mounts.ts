@@ -1,64 +1,58 @@
 /** What is mounted in a container, made ready on the host for one run. Source: moby daemon/volumes_unix.go setupMounts (v28). */
-import { mkdir, rm, stat, writeFile } from 'node:fs/promises';
+import { mkdir, realpath, stat } from 'node:fs/promises';
 import { posix } from 'node:path';
 
 import { EngineError } from '../core/engine-error.ts';
 import type { MountPoint } from '../core/mount-point.ts';
 import type { Container } from '../lifecycle/container.ts';
 import type { SpecMount } from '../runtime/spec/input.ts';
+import type { VolumeUse } from '../volume/port.ts';
+import { bindSubpath } from '../volume/subpath.ts';
 import type { Undo } from './acquire-all.ts';
 import { containerDirectory } from './details.ts';
 import type { Parts } from './parts.ts';
 import { codeOf } from './root-files.ts';
+import type { RunMounts } from './rootfs.ts';
 
 const SHM = { type: 'tmpfs', flags: 0x2 | 0x4 | 0x8 }; // MS_NOSUID, MS_NODEV, MS_NOEXEC
-const BIND = 0x1000 | 0x4000; // MS_BIND, MS_REC
+
+interface Run {
+  readonly parts: Parts;
+  readonly container: Container;
+  readonly runMounts: RunMounts;
+}
 
 /** One mount: where it comes from on the host, and how it is given back. */
 export async function acquireMount(
-  parts: Parts,
-  container: Container,
-  mount: MountPoint,
+  run: Run,
   index: number,
 ): Promise<{ readonly mount: SpecMount; readonly undo: Undo }> {
+  const { parts, container, runMounts } = run;
+  const mount = container.mounts[index]!;
   switch (mount.type) {
     case 'tmpfs':
       return { mount, undo: async () => {} };
     case 'bind':
       await ensureBindSource(mount);
-      return { mount, undo: async () => {} };
-    case 'volume': {
-      const path = await parts.volumes.acquire(mount.name, container.id, mount);
-      const undo = async (): Promise<void> => parts.volumes.release(mount.name, container.id);
-      return withSource(parts, mount, path, { undo, target: subpathTarget(parts, container, index) });
-    }
-    case 'image': {
-      const key = imageMountKey(container.id, index);
-      const { snapshots } = parts.images;
-      await snapshots.remove(key); // of a run that was not given back
-      await snapshots.create(key, mount.source);
-      const undo = async (): Promise<void> => snapshots.remove(key);
-      try {
-        const path = await snapshots.mount(key, { readOnly: true, volatile: false });
-        return await withSource(parts, mount, path, { undo, target: subpathTarget(parts, container, index) });
-      } catch (error) {
-        await undo();
-        throw error;
-      }
-    }
+      return { mount: await withoutLinks(mount), undo: async () => {} };
+    case 'volume':
+      return withSource(run, index, await parts.volumes.acquire(mount.name, volumeUse(container, mount)));
+    case 'image':
+      return withSource(run, index, await runMounts.acquireImage(imageMountKey(container.id, index)));
   }
 }
 
 /** Gives back what acquireMount() took, also after a crash. */
-export async function releaseMount(
-  parts: Parts,
-  container: Container,
-  mount: MountPoint,
-  index: number,
-): Promise<void> {
-  if (hasSubpath(mount)) await parts.mounts.unmount(subpathTarget(parts, container, index));
-  if (mount.type === 'volume') await parts.volumes.release(mount.name, container.id);
-  if (mount.type === 'image') await parts.images.snapshots.remove(imageMountKey(container.id, index));
+export async function releaseMount({ parts, container, runMounts }: Run, index: number): Promise<void> {
+  const mount = container.mounts[index]!;
+  if (mount.subpath !== '') await parts.mounts.unmount(subpathTarget(parts, container, index));
+  if (mount.type === 'volume') await parts.volumes.release(mount.name, volumeUse(container, mount));
+  if (mount.type === 'image') await runMounts.release(imageMountKey(container.id, index));
+}
+
+export function volumeUse(container: Container, mount: MountPoint): VolumeUse {
+  const { destination, readWrite, propagation } = mount;
+  return { containerId: container.id, destination, readWrite, propagation };
 }
 
 /** The snapshots that belong to a container: its own top, and one for each image mount. For the sweep at boot. */
@@ -96,51 +90,39 @@ export async function mountShm(parts: Parts, target: string, sizeBytes: number):
   await parts.mounts.mount({ ...SHM, source: 'shm', target, data: `mode=1777,size=${sizeBytes}` });
 }
 
-function hasSubpath(mount: MountPoint): boolean {
-  return mount.subpath !== '' && (mount.type === 'volume' || mount.type === 'image');
-}
-
-function subpathTarget(parts: Parts, container: Container, index: number): string {
-  return posix.join(containerDirectory(parts.settings.dataRoot, container.id), `mounts/${index}`);
-}
-
-/**
- * The mount's root, or a part of it. A part is found inside the root and bound where nobody else writes, by its
- * descriptor: another container that has the volume may replace it by a link to anywhere before the runtime looks.
- */
+/** A subpath is bound to a place of the engine's own: what a container makes of the path later does not matter. */
 async function withSource(
-  parts: Parts,
-  mount: MountPoint,
+  run: Run,
+  index: number,
   root: string,
-  { undo, target }: { readonly undo: Undo; readonly target: string },
-): Promise<{ mount: SpecMount; undo: Undo }> {
-  if (!hasSubpath(mount)) return { mount: { ...mount, source: root }, undo };
+): Promise<{ readonly mount: SpecMount; readonly undo: Undo }> {
+  const { parts, container } = run;
+  const mount = container.mounts[index]!;
+  const undo = (): Promise<void> => releaseMount(run, index);
+  if (mount.subpath === '') return { mount: { ...mount, source: root }, undo };
+  const target = subpathTarget(parts, container, index);
   try {
     await parts.mounts.unmount(target); // of a run that was not given back
-    const isBound = await parts.rootFiles.withPath(root, mount.subpath, async (source, isDirectory) => {
-      await makeTarget(target, isDirectory);
-      await parts.mounts.mount({ source, target, type: '', flags: BIND, data: '' });
-    });
-    if (!isBound) {
-      const path = posix.join(root, mount.subpath);
-      throw new EngineError('MOUNT_INVALID', `cannot access path ${path}: lstat ${path}: no such file or directory`);
-    }
+    await bindSubpath(parts, { root, subpath: mount.subpath, target });
   } catch (error) {
     await undo();
     throw error;
   }
-  const release = async (): Promise<void> => {
-    await parts.mounts.unmount(target);
-    await undo();
-  };
-  return { mount: { ...mount, source: target }, undo: release };
+  return { mount: { ...mount, source: target }, undo };
 }
 
-/** What a directory is bound to is one, and a file to a file. */
-async function makeTarget(target: string, isDirectory: boolean): Promise<void> {
-  await rm(target, { recursive: true, force: true }); // it may have been the other; nothing is mounted on it
-  await mkdir(isDirectory ? target : posix.dirname(target), { recursive: true, mode: 0o700 });
-  if (!isDirectory) await writeFile(target, '', { mode: 0o600 });
+function subpathTarget({ settings }: Parts, container: Container, index: number): string {
+  return posix.join(containerDirectory(settings.dataRoot, container.id), 'mounts', `subpath-${index}`);
+}
+
+/** A propagation is that of the mount which the source really is on. */
+async function withoutLinks(mount: MountPoint): Promise<MountPoint> {
+  return sharesMounts(mount) ? { ...mount, source: await realpath(mount.source) } : mount;
+}
+
+/** Whether mounts made on one side appear on the other. */
+export function sharesMounts({ propagation }: { readonly propagation: string }): boolean {
+  return /^r?(?:shared|slave)$/.test(propagation);
 }
 
 async function ensureBindSource(mount: MountPoint): Promise<void> {

@@ -48,11 +48,7 @@ function world(dataRoot: string, ...containers: Container[]) {
     images: {
       snapshots: {
         describe: () => ({ workDir: join(dataRoot, 'work') }),
-        create: async (id: string) => take(`snapshot ${id.slice(64)}`),
-        remove: async (id: string) => {
-          await give(`mount ${id.slice(64)}`);
-          await give(`snapshot ${id.slice(64)}`);
-        },
+        remove: async (id: string) => give(`snapshot ${id.slice(64)}`),
         mount: async (id: string) => (await take(`mount ${id.slice(64)}`), `/rootfs${id.slice(64)}`),
         unmount: async (id: string) => give(`mount ${id.slice(64)}`),
         path: () => '/rootfs',
@@ -78,6 +74,7 @@ function world(dataRoot: string, ...containers: Container[]) {
     volumes: {
       acquire: async (name: string) => (await take(`volume ${name}`), `/volumes/${name}/_data`),
       release: async (name: string) => give(`volume ${name}`),
+      adopt: async (name: string) => take(`volume ${name}`),
       unrefer: () => {},
       remove: async (name: string) => {
         if (name === 'v') throw new EngineError('VOLUME_IN_USE', 'in use');
@@ -92,6 +89,7 @@ function world(dataRoot: string, ...containers: Container[]) {
       },
       locate: async () => null,
     },
+    files: { removeTree: async () => give('directory') },
     host: HOST_FACTS,
     daemon: DAEMON_DEFAULTS,
     settings: { dataRoot, dns: { servers: [], options: [], search: [] }, defaultLog: { driver: '', options: {} } },
@@ -152,13 +150,13 @@ test('StartResources.acquire: everything for a launch, and release gives all of 
     await resources.release(FULL);
     assert.deepEqual([...state.open], []);
     const given = state.order.filter((step) => step.startsWith('-'));
-    assert.deepEqual(given, ['-network', '-shm', '-volume v', '-mount .image.1', '-snapshot .image.1', '-mount ']);
+    assert.deepEqual(given, ['-network', '-shm', '-volume v', '-mount .image.1', '-mount ']);
     await resources.release(FULL); // idempotent
     assert.equal(state.order.filter((step) => step.startsWith('-')).length, given.length);
     assert.equal(parts.namespacePaths.size, 0);
   }));
 
-for (const failAt of ['mount ', 'network', 'volume', 'snapshot', 'mount .image', 'shm', 'directory']) {
+for (const failAt of ['mount ', 'network', 'volume', 'mount .image', 'shm', 'directory']) {
   test(`StartResources.acquire: leaves nothing when "${failAt}" fails, and can be tried again`, () =>
     withData(async (dataRoot) => {
       const { state, resources } = world(dataRoot, FULL);
@@ -171,7 +169,7 @@ for (const failAt of ['mount ', 'network', 'volume', 'snapshot', 'mount .image',
       state.failAt = '';
       await using stack = new AsyncDisposableStack();
       await resources.acquire(FULL, stack);
-      assert.equal(state.open.size, 6);
+      assert.equal(state.open.size, 5);
     }));
 }
 
@@ -261,8 +259,10 @@ test('StartResources.release: right after a restart of the daemon, what the earl
 
 test('StartResources.destroy: a volume that another container has does not keep this one from going', () =>
   withData(async (dataRoot) => {
-    const { resources } = world(dataRoot, FULL);
+    const { state, resources } = world(dataRoot, FULL);
+    for (const made of ['snapshot ', 'snapshot .image.1', 'directory']) state.open.add(made);
     await resources.destroy(FULL, { volumes: true });
+    assert.deepEqual([...state.open], []);
   }));
 
 test('acquireAll: waits for all, then undoes what worked, last first, and throws the first error', async () => {

@@ -3,7 +3,7 @@
  * Steps that do not depend on each other overlap; they are given back in order. Source: moby daemon/start.go,
  * daemon/oci_linux.go, daemon/container_operations_unix.go (v28).
  */
-import { mkdir, rm } from 'node:fs/promises';
+import { mkdir, readFile } from 'node:fs/promises';
 
 import type { ResourceSpec } from '../core/container-spec.ts';
 import { EngineError } from '../core/engine-error.ts';
@@ -25,7 +25,17 @@ import { linkEnv, resolveLinks, type ResolvedLink } from './links.ts';
 import { tendLog, logFileFor } from './logs.ts';
 import type { ContainerSettings, Parts } from './parts.ts';
 import { ensureWorkingDirectory, RunMounts } from './rootfs.ts';
-import { acquireMount, fileMounts, mountShm, releaseMount, shmDirectory } from './start-mounts.ts';
+import {
+  acquireMount,
+  fileMounts,
+  imageMountKey,
+  mountShm,
+  releaseMount,
+  sharesMounts,
+  shmDirectory,
+  snapshotsOf,
+  volumeUse,
+} from './start-mounts.ts';
 
 const NO_CONSOLE = [0, 0] as const;
 
@@ -47,8 +57,8 @@ export class StartResources implements Resources {
     await acquireAll(stack, [
       () => this.#takeRootfs(container, taken),
       ...(spec.process.networkDisabled ? [] : [() => this.#takeNetwork(container, donor, links, taken)]),
-      ...container.mounts.map((mount, index) => async (): Promise<Undo> => {
-        const { mount: ready, undo } = await acquireMount(parts, container, mount, index);
+      ...container.mounts.map((_, index) => async (): Promise<Undo> => {
+        const { mount: ready, undo } = await acquireMount(this.#run(container), index);
         taken.mounts[index] = ready;
         return undo;
       }),
@@ -70,10 +80,11 @@ export class StartResources implements Resources {
       donor === null
         ? spec.process
         : { ...spec.process, hostname: donor.spec.process.hostname, domainname: donor.spec.process.domainname };
-    const [devices, hostDevices, blockDevices] = await Promise.all([
+    const [devices, hostDevices, blockDevices, mountinfo] = await Promise.all([
       readMappedDevices(spec.host.resources.devices),
       spec.host.privileged ? readHostDevices() : [],
       readBlockDevices(spec.host.resources),
+      taken.mounts.some(sharesMounts) ? readFile('/proc/self/mountinfo', 'utf8') : null,
     ]);
     const oci = buildOciSpec({
       id,
@@ -89,6 +100,7 @@ export class StartResources implements Resources {
       devices,
       hostDevices,
       blockDevices,
+      ...(mountinfo === null ? {} : { mountinfo }),
       host: parts.host,
       daemon: parts.daemon,
     });
@@ -109,7 +121,7 @@ export class StartResources implements Resources {
   leaving(container: Container): void {
     this.#parts.networks.tellDisconnected(container.id);
     for (const mount of container.mounts) {
-      if (mount.type === 'volume') this.#parts.volumes.tellReleased(mount.name, container.id);
+      if (mount.type === 'volume') this.#parts.volumes.tellReleased(mount.name, volumeUse(container, mount));
     }
   }
 
@@ -119,7 +131,7 @@ export class StartResources implements Resources {
     await releaseAll([
       async () => parts.networks.detach(container.id),
       async () => this.#releaseShm(container),
-      ...container.mounts.map((mount, index) => async () => releaseMount(parts, container, mount, index)),
+      ...container.mounts.map((_, index) => async () => releaseMount(this.#run(container), index)),
       async () => this.#runMounts.release(container.id),
     ]);
     parts.namespacePaths.delete(container.id);
@@ -130,7 +142,10 @@ export class StartResources implements Resources {
     this.#runMounts.adopt(container.id);
     tendLog(this.#parts, container);
     await networks.adopt(container.id);
-    for (const mount of container.mounts) if (mount.type === 'volume') await volumes.acquire(mount.name, container.id);
+    for (const [index, mount] of container.mounts.entries()) {
+      if (mount.type === 'volume') await volumes.adopt(mount.name, volumeUse(container, mount));
+      if (mount.type === 'image') this.#runMounts.adopt(imageMountKey(container.id, index));
+    }
   }
 
   async destroy(container: Container, options: { readonly volumes: boolean }): Promise<void> {
@@ -138,11 +153,11 @@ export class StartResources implements Resources {
     const { id } = container;
     await parts.logTending.remove(id);
     await releaseAll([
-      async () => parts.images.snapshots.remove(id),
-      async () => rm(containerDirectory(parts.settings.dataRoot, id), { recursive: true, force: true }),
+      ...snapshotsOf(container).map((key) => async () => parts.images.snapshots.remove(key)),
+      async () => parts.files.removeTree(containerDirectory(parts.settings.dataRoot, id)),
       ...container.mounts.map((mount) => async () => this.#dropVolume(container, mount, options.volumes)),
     ]);
-    this.#runMounts.forget(id);
+    for (const key of snapshotsOf(container)) this.#runMounts.forget(key);
     parts.names.forget(container.name);
   }
 
@@ -180,6 +195,10 @@ export class StartResources implements Resources {
 
   eventAttributes(container: Container): Record<string, string> {
     return eventAttributes(container);
+  }
+
+  #run(container: Container): Parameters<typeof acquireMount>[0] {
+    return { parts: this.#parts, container, runMounts: this.#runMounts };
   }
 
   async #takeRootfs(container: Container, taken: Taken): Promise<Undo> {

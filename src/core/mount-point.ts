@@ -16,7 +16,10 @@ export interface MountPoint {
   /** The image's content at the destination is copied into the volume when it is empty. */
   readonly copyUp: boolean;
   readonly subpath: string;
-  /** Further options: tmpfs data ("size=64m,mode=1777"), "nonrecursive", "ro-nonrecursive", "ro-force-recursive". */
+  /**
+   * Further options: tmpfs data ("size=64m,mode=1777"), "nonrecursive", "ro-nonrecursive", "ro-force-recursive",
+   * "slave-if-shared" (nobody asked for the propagation: where the host cannot have it, the mount is private).
+   */
   readonly options: readonly string[];
   /** Bind only: make the source directory when it is missing. */
   readonly createSource: boolean;

@@ -13,7 +13,7 @@ import {
 } from './libc.ts';
 import { ERRNO, isErrno, KernelError, quoted } from './kernel-error.ts';
 import { Lane } from './lane.ts';
-import { IN_ROOT, OPEN_TRIES_MAX, openHow, Places } from './place.ts';
+import { BENEATH, IN_ROOT, OPEN_TRIES_MAX, openHow, Places } from './place.ts';
 import type { FileOperation } from './port.ts';
 import { setXattr } from './xattr.ts';
 
@@ -45,14 +45,20 @@ export function setTimes(path: string, accessNs: bigint, modifyNs: bigint): void
 }
 
 /** SAFETY: never blocks on a FIFO that a container made (O_NONBLOCK), never takes a terminal (O_NOCTTY). */
-export async function openInRoot(root: string, path: string, flags: number, mode: number): Promise<number> {
+export async function openInRoot(
+  root: string,
+  path: string,
+  flags: number,
+  mode: number,
+  escapes: 'clamped' | 'refused' = 'clamped',
+): Promise<number> {
   const detail = (): string => `${quoted(root)}, ${quoted(path)}, 0o${flags.toString(8)}`;
   text(path, 'openat2');
   if (!Number.isInteger(flags) || flags < 0 || flags > 0x7fffffff)
     throw new KernelError('openat2', ERRNO.EINVAL, detail(), 'flags out of range');
   // O_PATH refuses every flag but its own few.
   const all = (flags & O_PATH) === 0 ? flags | O_CLOEXEC | O_NOCTTY | O_NONBLOCK : flags | O_CLOEXEC;
-  const how = openHow(all, mode, IN_ROOT);
+  const how = openHow(all, mode, escapes === 'refused' ? BENEATH : IN_ROOT);
   const rootFd = openFile(root, O_PATH | O_DIRECTORY);
   const start = (): Promise<number> =>
     checkAsync('openat2', detail, (done) =>

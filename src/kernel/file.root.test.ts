@@ -152,6 +152,10 @@ test('openInRoot: links lead no further than the root, and a FIFO hangs nobody',
       closeSync(fd);
       assert.equal(content.toString(), 'inside', path);
     }
+    for (const path of ['absolute/passwd', 'upwards/passwd', '../etc/passwd', '/etc/passwd', 'etc/../../x'])
+      await assert.rejects(files.openInRoot(root, path, 0, 0, 'refused'), { code: 'EXDEV' }, path);
+    symlinkSync('../etc', join(root, 'etc', 'itself'));
+    closeSync(await files.openInRoot(root, 'etc/itself/../etc/passwd', 0, 0, 'refused'));
     await files.makeNode(join(root, 'fifo'), S_IFIFO | 0o600, 0, 0);
     await processes.closeDescriptor(await files.openInRoot(root, 'fifo', 0, 0));
     await assert.rejects(files.openInRoot(root, 'fifo', O_WRONLY, 0), { code: 'ENXIO' });

@@ -117,7 +117,7 @@ function filesOver(worker: WorkerClient): Files {
     listXattr: (path) => worker.call('listXattr', path),
     makeNode: (path, mode, major, minor) => worker.call('makeNode', path, mode, major, minor),
     setTimes: (path, accessNs, modifyNs) => worker.call('setTimes', path, accessNs, modifyNs),
-    openInRoot: (root, path, flags, mode) => worker.call('openInRoot', root, path, flags, mode),
+    openInRoot: (root, path, flags, mode, escapes) => worker.call('openInRoot', root, path, flags, mode, escapes),
     removeTree: (path) => worker.call('removeTree', path),
     async batch(operations, root) {
       // In slices: the worker's heap is small, and other calls pass between them.

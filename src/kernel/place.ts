@@ -7,6 +7,7 @@ import { AT_FDCWD, check, closeFile, native, O_CLOEXEC, O_PATH, openFile, SYSCAL
 import { ERRNO, isErrno, KernelError, quoted } from './kernel-error.ts';
 
 const RESOLVE_NO_MAGICLINKS = 2;
+const RESOLVE_BENEATH = 8;
 const RESOLVE_IN_ROOT = 0x10;
 const OPEN_HOW_BYTES = 24;
 const O_DIRECTORY = 0o200000;
@@ -99,4 +100,5 @@ function openInRootHere(rootFd: number, path: string, flags: number, mode: numbe
 
 /** For openInRoot, which runs on a pool thread: a file system that a container brought (FUSE) may never answer. */
 export const IN_ROOT = RESOLVE_IN_ROOT | RESOLVE_NO_MAGICLINKS;
+export const BENEATH = RESOLVE_BENEATH | RESOLVE_NO_MAGICLINKS;
 export { TRIES_MAX as OPEN_TRIES_MAX };

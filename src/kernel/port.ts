@@ -168,8 +168,11 @@ export interface Files {
   /** l-variants: never follow a link in the last component. */
   makeNode(path: string, mode: number, major: number, minor: number): Promise<void>;
   setTimes(path: string, accessNs: bigint, modifyNs: bigint): Promise<void>;
-  /** openat2 with RESOLVE_IN_ROOT: a path as a process chrooted to `root` would see it; never escapes, whatever links there are. */
-  openInRoot(root: string, path: string, flags: number, mode: number): Promise<number>;
+  /**
+   * openat2 with RESOLVE_IN_ROOT: a path as a process chrooted to `root` would see it; never escapes, whatever links
+   * there are. With `escapes` "refused" (RESOLVE_BENEATH), what would lead out fails with EXDEV.
+   */
+  openInRoot(root: string, path: string, flags: number, mode: number, escapes?: 'clamped' | 'refused'): Promise<number>;
   /** Removes a tree without following links or crossing mount points. Off the main loop; missing is fine. */
   removeTree(path: string): Promise<void>;
   /** Many small operations in one round trip to the worker, in order; stops at the first failure and names it. */

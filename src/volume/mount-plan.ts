@@ -86,7 +86,7 @@ function imageVolume(path: string, volumeDriver: string): PlannedMount {
 function besideEngineRoot(mount: MountPoint, engineRoot: string, asked: boolean): MountPoint {
   if (mount.type !== 'bind' || !(isWithin(mount.source, engineRoot) || isWithin(engineRoot, mount.source)))
     return mount;
-  if (!asked) return { ...mount, propagation: 'rslave' };
+  if (!asked) return { ...mount, propagation: 'rslave', options: [...mount.options, 'slave-if-shared'] };
   if (mount.propagation === 'rslave' || mount.propagation === 'rshared') return mount;
   throw new EngineError(
     'MOUNT_INVALID',

@@ -104,7 +104,14 @@ export function parseMount(spec: MountSpec): PlannedMount {
       if (subpath !== '' && !isLocalPath(subpath))
         throw configError('image', 'subpath must be a relative path within the volume');
       return {
-        mount: { ...common, type: 'image', source: spec.source, propagation: PROPAGATION_DEFAULT, subpath },
+        mount: {
+          ...common,
+          type: 'image',
+          source: spec.source,
+          readWrite: false,
+          propagation: PROPAGATION_DEFAULT,
+          subpath,
+        },
         volume: null,
       };
     }

@@ -7,8 +7,10 @@ import { EngineError } from '../core/engine-error.ts';
 export interface VolumeMount {
   readonly type: string;
   readonly device: string;
-  /** MS_* */
+  /** MS_* of the mount itself. */
   readonly flags: number;
+  /** MS_SHARED and the like, which take a mount(2) of their own; 0: none. */
+  readonly propagation: number;
   readonly data: string;
 }
 
@@ -19,9 +21,18 @@ const REQUIRES: readonly (readonly [option: string, needs: string])[] = [
   ['o', 'device'],
   ['o', 'type'],
 ];
+/** "10", "1.5g", "64 MiB". Source: github.com/docker/go-units RAMInBytes. */
+const SIZE = /^(\d+(?:\.\d+)*) ?(?:[kmgtp]i?b?|b)?$/i;
 const NAME = /^[a-zA-Z0-9][a-zA-Z0-9_.-]+$/;
-const MS_BIND = 0x1000;
+export const MS_BIND = 0x1000;
 const MS_REC = 0x4000;
+
+const PROPAGATIONS: ReadonlyMap<string, number> = new Map(
+  Object.entries({ unbindable: 1 << 17, private: 1 << 18, slave: 1 << 19, shared: 1 << 20 }).flatMap(([word, flag]) => [
+    [word, flag] as const,
+    [`r${word}`, flag | MS_REC] as const,
+  ]),
+);
 
 /** Options that are flags of mount(2); `clear` ones take theirs away. */
 const FLAGS: ReadonlyMap<string, { readonly flag: number; readonly clear: boolean }> = new Map(
@@ -78,8 +89,12 @@ export function checkVolumeOptions(name: string, options: Readonly<Record<string
     throw new EngineError('VOLUME_SPEC_INVALID', `create ${name}: ${detail}`);
   };
   for (const option of Object.keys(options)) if (!KNOWN.has(option)) refuse(`invalid option: "${option}"`);
-  if (options['size'] !== undefined && !/^0*[a-zA-Z]*$/.test(options['size']))
-    refuse('quota size requested but no quota support');
+  const { size } = options;
+  if (size !== undefined) {
+    const match = SIZE.exec(size);
+    if (match === null) refuse(`invalid size: '${size}'`);
+    if (Number(match?.[1]) > 0) refuse('quota size requested but no quota support');
+  }
   for (const [option, needs] of REQUIRES) {
     if (options[option] !== undefined && options[needs] === undefined) refuse(`missing required option: "${needs}"`);
   }
@@ -93,14 +108,17 @@ export function volumeMount(options: Readonly<Record<string, string>>): VolumeMo
   const { type = '', device = '', o = '' } = options;
   if (type === '' && device === '') return null;
   let flags = 0;
+  let propagation = 0;
   const data: string[] = [];
   for (const word of o.split(',').filter((part) => part !== '')) {
     const known = FLAGS.get(word);
-    if (known === undefined) data.push(word);
+    const kind = PROPAGATIONS.get(word);
+    if (kind !== undefined) propagation |= kind;
+    else if (known === undefined) data.push(word);
     else if (known.clear) flags &= ~known.flag;
     else flags |= known.flag;
   }
-  return { type, device, flags, data: data.join(',') };
+  return { type, device, flags, propagation, data: data.join(',') };
 }
 
 /** For error texts: a password is never shown. */

@@ -3,21 +3,21 @@
  * a container uses it. Source: moby volume/local, volume/service (v28).
  */
 import { mkdir, readdir, rename, stat } from 'node:fs/promises';
-import { lookup } from 'node:dns/promises';
-import { isIP } from 'node:net';
 
 import { formatTime, type Clock } from '../core/clock.ts';
-import { EngineError, messageOf } from '../core/engine-error.ts';
+import { EngineError } from '../core/engine-error.ts';
 import { newId } from '../core/id.ts';
 import type { Logger } from '../core/log.ts';
 import type { EventPublisher } from '../event/port.ts';
 import type { Kernel } from '../kernel/port.ts';
 import type { Collection, Store } from '../store/port.ts';
 import { copyTree } from './copy-tree.ts';
+import { mountLocal } from './mount-local.ts';
 import { VOLUME_DRIVER_DEFAULT } from './mount-spec.ts';
-import type { MountedAs, Volume, Volumes } from './port.ts';
+import { ANONYMOUS_LABEL, type Volume, type Volumes, type VolumeUse } from './port.ts';
+import { openDirectory } from './subpath.ts';
 import { treeSizeBytes } from './tree-size.ts';
-import { checkVolumeName, checkVolumeOptions, volumeMount, withoutPassword } from './volume-options.ts';
+import { checkVolumeName, checkVolumeOptions, volumeMount } from './volume-options.ts';
 
 export interface VolumesOptions {
   readonly dataRoot: string;
@@ -28,14 +28,20 @@ export interface VolumesOptions {
   readonly logger: Logger;
 }
 
-/** What a removal that was cut short leaves; swept at boot. No volume can have such a name. */
-const REMOVING = '.removing-';
-const NETWORK_TYPES = new Set(['nfs', 'nfs4', 'cifs', 'smb3']);
+/** Where volumes go that are being removed, by their names; swept at boot. No volume can have such a name. */
+const REMOVING = '.removing';
 
 export async function openVolumes(options: VolumesOptions): Promise<Volumes> {
   const root = `${options.dataRoot}/volumes`;
   await mkdir(root, { recursive: true, mode: 0o701 });
+  await mkdir(`${root}/${REMOVING}`, { recursive: true, mode: 0o700 });
   return new LocalVolumes(root, options, options.store.collection('volumes', decodeVolume));
+}
+
+interface Use {
+  readonly containerId: string;
+  /** Its `unmount` is out ahead of its release. */
+  isToldReleased: boolean;
 }
 
 class LocalVolumes implements Volumes {
@@ -45,10 +51,8 @@ class LocalVolumes implements Volumes {
   readonly #volumes: Map<string, Volume>;
   /** Containers that refer to a volume, running or not. */
   readonly #references = new Map<string, Set<string>>();
-  /** Containers that use it now. */
-  readonly #users = new Map<string, Set<string>>();
-  /** "name containerId" whose `unmount` is out ahead of its release. */
-  readonly #told = new Set<string>();
+  /** Uses of a volume at present, by what tells them apart. */
+  readonly #uses = new Map<string, Map<string, Use>>();
   /** Volumes with options that are mounted at present. */
   readonly #mounted = new Set<string>();
   readonly #tails = new Map<string, Promise<unknown>>();
@@ -81,26 +85,33 @@ class LocalVolumes implements Volumes {
     }
     checkVolumeName(name);
     return await this.#queue(name, async () => {
-      const existing = this.#volumes.get(name);
-      if (existing !== undefined) return existing;
-      checkVolumeOptions(name, spec.options);
-      const mountpoint = `${this.#root}/${name}/_data`;
-      await mkdir(`${this.#root}/${name}`, { recursive: true, mode: 0o701 });
-      await mkdir(mountpoint, { recursive: true, mode: 0o755 });
-      const volume: Volume = {
-        name,
-        driver,
-        mountpoint,
-        createdAt: formatTime(this.#options.clock.wallNs()),
-        labels: spec.labels,
-        options: spec.options,
-        anonymous: spec.anonymous ?? spec.name === '',
-      };
-      this.#records.put(name, volume, { durable: true });
-      this.#volumes.set(name, volume);
-      this.#event(volume, 'create', {});
+      const volume = this.#volumes.get(name) ?? (await this.#make(name, driver, spec));
+      if (spec.referrer !== undefined) this.refer(name, spec.referrer);
       return volume;
     });
+  }
+
+  /** The record first: a directory that is missing can be made at boot, but not its labels and options. */
+  async #make(name: string, driver: string, spec: Parameters<Volumes['create']>[0]): Promise<Volume> {
+    checkVolumeOptions(name, spec.options);
+    const volume: Volume = {
+      name,
+      driver,
+      mountpoint: this.#mountpoint(name),
+      createdAt: formatTime(this.#options.clock.wallNs()),
+      labels: spec.name === '' ? { ...spec.labels, [ANONYMOUS_LABEL]: '' } : spec.labels,
+      options: spec.options,
+    };
+    this.#records.put(name, volume, { durable: true });
+    try {
+      await this.#makeDirectory(volume);
+    } catch (error) {
+      this.#records.delete(name, { durable: true });
+      throw error;
+    }
+    this.#volumes.set(name, volume);
+    this.#event(volume, 'create', {});
+    return volume;
   }
 
   async remove(name: string, { force }: { readonly force: boolean }): Promise<void> {
@@ -116,7 +127,8 @@ class LocalVolumes implements Volumes {
       // What is mounted there is not ours to empty.
       await this.#options.kernel.mounts.unmount(volume.mountpoint);
       this.#mounted.delete(name);
-      const doomed = `${this.#root}/${REMOVING}${newId()}`;
+      const doomed = `${this.#root}/${REMOVING}/${name}`;
+      await this.#options.kernel.files.removeTree(doomed); // of a removal that failed
       await rename(`${this.#root}/${name}`, doomed).catch(ignoreMissing);
       this.#records.delete(name, { durable: true });
       this.#volumes.delete(name);
@@ -125,43 +137,36 @@ class LocalVolumes implements Volumes {
     });
   }
 
-  async acquire(name: string, containerId: string, as?: MountedAs): Promise<string> {
+  async acquire(name: string, use: VolumeUse): Promise<string> {
     return await this.#queue(name, async () => {
       const volume = this.get(name);
       await this.#mount(volume);
-      const users = setOf(this.#users, name);
-      const isNew = !users.has(containerId);
-      users.add(containerId);
-      if (isNew) {
-        this.#told.delete(`${name} ${containerId}`);
-        const more =
-          as === undefined
-            ? {}
-            : { destination: as.destination, propagation: as.propagation, 'read/write': String(as.readWrite) };
-        this.#event(volume, 'mount', { container: containerId, ...more });
-      }
+      this.#note(name, use);
+      const { containerId, destination, readWrite, propagation } = use;
+      const attributes = { container: containerId, destination, propagation, 'read/write': String(readWrite) };
+      this.#event(volume, 'mount', attributes);
       return volume.mountpoint;
     });
   }
 
-  async release(name: string, containerId: string): Promise<void> {
+  /** What is not mounted any more is not mounted again: the container has the mount that it had. */
+  async adopt(name: string, use: VolumeUse): Promise<void> {
+    await this.#queue(name, async () => this.#note(name, use));
+  }
+
+  async release(name: string, use: VolumeUse): Promise<void> {
     await this.#queue(name, async () => {
-      const users = this.#users.get(name);
+      this.tellReleased(name, use);
       const volume = this.#volumes.get(name);
-      if (users?.delete(containerId) !== true || volume === undefined) return;
-      if (users.size === 0) {
-        this.#users.delete(name);
-        await this.#unmount(volume);
-      }
-      if (!this.#told.delete(`${name} ${containerId}`)) this.#event(volume, 'unmount', { container: containerId });
+      if (this.#uses.get(name)?.delete(keyOf(use)) === true && volume !== undefined) await this.#unmountUnused(volume);
     });
   }
 
-  tellReleased(name: string, containerId: string): void {
+  tellReleased(name: string, { containerId, destination }: VolumeUse): void {
     const volume = this.#volumes.get(name);
-    if (volume === undefined || this.#users.get(name)?.has(containerId) !== true) return;
-    if (this.#told.has(`${name} ${containerId}`)) return;
-    this.#told.add(`${name} ${containerId}`);
+    const use = this.#uses.get(name)?.get(keyOf({ containerId, destination }));
+    if (volume === undefined || use === undefined || use.isToldReleased) return;
+    use.isToldReleased = true;
     this.#event(volume, 'unmount', { container: containerId });
   }
 
@@ -176,21 +181,20 @@ class LocalVolumes implements Volumes {
   }
 
   references(name: string): readonly string[] {
-    return [...new Set([...(this.#references.get(name) ?? []), ...(this.#users.get(name) ?? [])])];
+    const users = [...(this.#uses.get(name)?.values() ?? [])].map(({ containerId }) => containerId);
+    return [...new Set([...(this.#references.get(name) ?? []), ...users])];
   }
 
-  async copyUp(name: string, source: string): Promise<void> {
+  async copyUp(name: string, source: string, subpath: string): Promise<void> {
     await this.#queue(name, async () => {
       const volume = this.get(name);
       await this.#mount(volume);
       try {
-        if ((await readdir(volume.mountpoint)).length > 0) return;
-        if (!(await stat(source)).isDirectory()) {
-          throw new EngineError('MOUNT_INVALID', `cannot mount volume over existing file, file exists ${source}`);
-        }
-        await copyTree(source, volume.mountpoint, this.#options.kernel.files);
+        await using target = await openDirectory(this.#options.kernel.files, volume.mountpoint, subpath);
+        if (target === null || (await readdir(target.path)).length > 0) return;
+        await copyTree(source, target.path, this.#options.kernel.files);
       } finally {
-        if ((this.#users.get(name)?.size ?? 0) === 0) await this.#unmount(volume);
+        await this.#unmountUnused(volume);
       }
     });
   }
@@ -204,15 +208,13 @@ class LocalVolumes implements Volumes {
 
   async recover(live: ReadonlySet<string>): Promise<void> {
     const { kernel, logger } = this.#options;
-    const [names, mounts] = await Promise.all([readdir(this.#root), kernel.mounts.below(this.#root)]);
-    const mounted = new Set(mounts);
-    for (const name of names) {
-      if (name.startsWith(REMOVING)) await kernel.files.removeTree(`${this.#root}/${name}`);
-      else if (!this.#volumes.has(name)) await this.#adoptDirectory(name);
-    }
+    const mounted = new Set(await kernel.mounts.below(this.#root));
+    await this.#finishRemovals();
+    for (const name of await readdir(this.#root)) if (!this.#volumes.has(name)) await this.#adoptDirectory(name);
     for (const volume of this.#volumes.values()) {
-      if (!mounted.has(volume.mountpoint)) continue;
-      if (this.references(volume.name).some((containerId) => live.has(containerId))) this.#mounted.add(volume.name);
+      if (!mounted.has(volume.mountpoint)) await this.#makeDirectory(volume);
+      else if (this.references(volume.name).some((containerId) => live.has(containerId)))
+        this.#mounted.add(volume.name);
       else
         await kernel.mounts
           .unmount(volume.mountpoint)
@@ -222,9 +224,18 @@ class LocalVolumes implements Volumes {
     }
   }
 
+  /** What was renamed is removed, also if the daemon ended before the record went. */
+  async #finishRemovals(): Promise<void> {
+    const names = new Set(await readdir(this.#root));
+    for (const name of await readdir(`${this.#root}/${REMOVING}`)) {
+      if (!names.has(name) && this.#volumes.delete(name)) this.#records.delete(name, { durable: true });
+      await this.#options.kernel.files.removeTree(`${this.#root}/${REMOVING}/${name}`);
+    }
+  }
+
   /** Data without a record (the store was lost, or a creation was cut short) is a volume again, as moby has it. */
   async #adoptDirectory(name: string): Promise<void> {
-    const mountpoint = `${this.#root}/${name}/_data`;
+    const mountpoint = this.#mountpoint(name);
     const stats = await stat(mountpoint, { bigint: true }).catch(() => null);
     if (stats === null || !stats.isDirectory() || name.startsWith('.')) return;
     const volume: Volume = {
@@ -234,46 +245,39 @@ class LocalVolumes implements Volumes {
       createdAt: formatTime(stats.ctimeNs),
       labels: {},
       options: {},
-      anonymous: false,
     };
     this.#records.put(name, volume);
     this.#volumes.set(name, volume);
     this.#options.logger.warn({ volume: name }, 'a volume without a record was taken up');
   }
 
+  #mountpoint(name: string): string {
+    return `${this.#root}/${name}/_data`;
+  }
+
+  async #makeDirectory({ name, mountpoint }: Volume): Promise<void> {
+    await mkdir(`${this.#root}/${name}`, { recursive: true, mode: 0o701 });
+    await mkdir(mountpoint, { recursive: true, mode: 0o755 });
+  }
+
   async #mount(volume: Volume): Promise<void> {
     const wanted = volumeMount(volume.options);
     if (wanted === null || this.#mounted.has(volume.name)) return;
     const { kernel } = this.#options;
-    const failed = `error while mounting volume '${volume.mountpoint}': failed to mount local volume`;
-    try {
-      const data = NETWORK_TYPES.has(wanted.type) ? await withAddress(wanted.data) : wanted.data;
-      await kernel.mounts.mount({
-        source: wanted.device,
-        target: volume.mountpoint,
-        type: wanted.type,
-        flags: wanted.flags,
-        data,
-      });
-    } catch (error) {
-      const words = errnoWords(error);
-      const hint =
-        words === 'no such device' && NETWORK_TYPES.has(wanted.type) ? ` (this host cannot mount ${wanted.type})` : '';
-      const options = [
-        `flags: 0x${wanted.flags.toString(16)}`,
-        ...(wanted.data === '' ? [] : [`data: ${wanted.data}`]),
-      ].join(', ');
-      const message = withoutPassword(
-        `${failed}: mount ${wanted.device}:${volume.mountpoint}, ${options}: ${words}${hint}`,
-      );
-      throw new EngineError('HOST_UNSUPPORTED', message, { cause: error });
-    }
+    await mountLocal(kernel.mounts, wanted, volume.mountpoint);
     this.#mounted.add(volume.name);
   }
 
-  async #unmount(volume: Volume): Promise<void> {
-    if (!this.#mounted.delete(volume.name)) return;
-    await this.#options.kernel.mounts.unmount(volume.mountpoint);
+  #note(name: string, { containerId, destination }: VolumeUse): void {
+    const uses = this.#uses.get(name) ?? new Map<string, Use>();
+    this.#uses.set(name, uses.set(keyOf({ containerId, destination }), { containerId, isToldReleased: false }));
+  }
+
+  async #unmountUnused(volume: Volume): Promise<void> {
+    const { name, mountpoint } = volume;
+    if ((this.#uses.get(name)?.size ?? 0) > 0) return;
+    this.#uses.delete(name);
+    if (this.#mounted.delete(name)) await this.#options.kernel.mounts.unmount(mountpoint);
   }
 
   #event({ name, driver }: Volume, action: string, more: Record<string, string>): void {
@@ -293,28 +297,8 @@ class LocalVolumes implements Volumes {
   }
 }
 
-/** mount(2) wants addresses where mount(8) takes names. */
-async function withAddress(data: string): Promise<string> {
-  const match = /(?:^|,)addr=([^,]+)/.exec(data);
-  if (match === null || isIP(match[1]!) !== 0) return data;
-  const { address } = await lookup(match[1]!);
-  return data.replace(`addr=${match[1]!}`, `addr=${address}`);
-}
-
-const ERRNO_WORDS: Readonly<Record<string, string>> = {
-  ENOENT: 'no such file or directory',
-  ENODEV: 'no such device',
-  EINVAL: 'invalid argument',
-  EPERM: 'operation not permitted',
-  EACCES: 'permission denied',
-  ENOTDIR: 'not a directory',
-  EBUSY: 'device or resource busy',
-  ENOTBLK: 'block device required',
-};
-
-function errnoWords(error: unknown): string {
-  const code = (error as { code?: unknown }).code;
-  return (typeof code === 'string' ? ERRNO_WORDS[code] : undefined) ?? messageOf(error);
+function keyOf({ containerId, destination }: Pick<VolumeUse, 'containerId' | 'destination'>): string {
+  return `${containerId} ${destination}`;
 }
 
 function setOf(map: Map<string, Set<string>>, key: string): Set<string> {

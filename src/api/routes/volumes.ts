@@ -1,5 +1,6 @@
 /** Volumes. Source: moby api/server/router/volume, volume/service (v28). */
 import { EngineError } from '../../core/engine-error.ts';
+import type { Volumes } from '../../volume/port.ts';
 import { readJsonBody } from '../body.ts';
 import { param, type AnyRoute, type Exchange, type Reply } from '../route.ts';
 import { decodeBody } from '../wire/decode.ts';
@@ -38,8 +39,6 @@ async function createVolume({ parts, request, minor }: Exchange): Promise<Reply>
     driver: asked.Driver || 'local',
     options: asked.DriverOpts ?? {},
     labels: asked.Labels ?? {},
-    // Without a name it is one of those that a prune takes by default.
-    anonymous: asked.Name === '',
   });
   return { status: 201, json: formatVolume(volume, null) };
 }
@@ -56,18 +55,29 @@ function updateVolume(): never {
   );
 }
 
+/** One at a time in each engine. */
+const underWay = new WeakSet<Volumes>();
+
 async function pruneVolumes({ parts, query, minor }: Exchange): Promise<Reply> {
+  const { volumes } = parts;
+  if (underWay.has(volumes)) throw new EngineError('VOLUME_IN_USE', 'a prune operation is already running');
+  const chosen = volumesToPrune(volumes, parseFilters(query.text('filters')), minor);
   const deleted: string[] = [];
   let reclaimedBytes = 0;
-  for (const { name } of volumesToPrune(parts.volumes, parseFilters(query.text('filters')), minor)) {
-    try {
-      const sizeBytes = await parts.volumes.sizeBytes(name);
-      await parts.volumes.remove(name, { force: false });
-      deleted.push(name);
-      reclaimedBytes += Math.max(0, sizeBytes);
-    } catch (error) {
-      parts.logger.warn({ error, volume: name }, 'could not prune a volume');
+  underWay.add(volumes);
+  try {
+    for (const { name } of chosen) {
+      try {
+        const sizeBytes = await volumes.sizeBytes(name);
+        await volumes.remove(name, { force: false });
+        deleted.push(name);
+        reclaimedBytes += Math.max(0, sizeBytes);
+      } catch (error) {
+        parts.logger.warn({ error, volume: name }, 'could not prune a volume');
+      }
     }
+  } finally {
+    underWay.delete(volumes);
   }
   parts.events.publish({
     type: 'volume',

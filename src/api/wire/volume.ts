@@ -1,6 +1,7 @@
 /** Volumes in Docker's spelling. Source: moby api/types/volume, volume/service (v28). */
 import type { Filters } from '../../container/port.ts';
-import type { Volume, Volumes } from '../../volume/port.ts';
+import { EngineError } from '../../core/engine-error.ts';
+import { ANONYMOUS_LABEL, type Volume, type Volumes } from '../../volume/port.ts';
 import { map, optional, struct, text } from './decode.ts';
 import {
   checkFilterNames,
@@ -54,17 +55,41 @@ export function filterVolumes(volumes: Volumes, filters: Filters): Volume[] {
     );
 }
 
-/** What a prune takes: since 1.42 anonymous ones only, unless `all`. */
+/**
+ * What a prune takes: since 1.42 anonymous ones only, unless `all`. Never what has options: there is nothing to gain.
+ * @throws PARAMETER_INVALID
+ */
 export function volumesToPrune(volumes: Volumes, filters: Filters, minor: number): Volume[] {
   checkFilterNames(filters, ['label', 'label!', 'all']);
-  const all = minor < 42 || flagFilter(filters, 'all') === true;
+  const all = isAllAsked(filters, minor);
   return volumes
     .list()
     .filter(
-      (volume) =>
-        volume.driver === 'local' &&
-        (all || volume.anonymous) &&
-        matchesPruneLabels(filters, volume.labels) &&
-        volumes.references(volume.name).length === 0,
+      ({ name, driver, labels, options }) =>
+        driver === 'local' &&
+        Object.keys(options).length === 0 &&
+        (all || Object.hasOwn(labels, ANONYMOUS_LABEL)) &&
+        matchesPruneLabels(filters, labels) &&
+        volumes.references(name).length === 0,
     );
 }
+
+/** Before 1.42 it is as if "true" was given, beside what was. */
+function isAllAsked(filters: Filters, minor: number): boolean {
+  const values = [...new Set([...(filters.get('all') ?? []), ...(minor < 42 ? ['true'] : [])])];
+  const [value] = values;
+  if (value === undefined) return false;
+  if (values.length > 1)
+    throw new EngineError(
+      'PARAMETER_INVALID',
+      `invalid filter 'all=[${values.join(' ')}]': only one value is expected`,
+    );
+  if (!BOOLEAN.test(value)) {
+    const why = `strconv.ParseBool: parsing ${JSON.stringify(value)}: invalid syntax`;
+    throw new EngineError('PARAMETER_INVALID', `invalid filter 'all': ${why}`);
+  }
+  return /^[1t]/i.test(value);
+}
+
+/** What Go's strconv.ParseBool takes. */
+const BOOLEAN = /^(?:[01tTfF]|true|TRUE|True|false|FALSE|False)$/;

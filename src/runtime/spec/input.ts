@@ -53,7 +53,7 @@ export interface SpecMount {
   readonly readWrite: boolean;
   /** "" is rprivate. */
   readonly propagation: string;
-  /** tmpfs data ("size=64m"), "nonrecursive", "ro-nonrecursive", "ro-force-recursive". */
+  /** tmpfs data ("size=64m"), "nonrecursive", "ro-nonrecursive", "ro-force-recursive", "slave-if-shared". */
   readonly options: readonly string[];
 }
 

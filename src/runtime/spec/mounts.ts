@@ -3,7 +3,7 @@ import { posix } from 'node:path';
 
 import { EngineError } from '../../core/engine-error.ts';
 import type { OciInput, SpecMount } from './input.ts';
-import { checkPropagation } from './propagation.ts';
+import { withPropagation } from './propagation.ts';
 import { mergeTmpfsOptions } from './tmpfs-options.ts';
 
 export interface OciMount {
@@ -45,8 +45,7 @@ export function decideMounts(
   options: { readonly init: boolean; readonly writableCgroups: boolean | null },
 ): { readonly mounts: OciMount[]; readonly rootfsPropagation: string } {
   const { host } = input.spec;
-  const own = ownMounts(input);
-  checkPropagation(own, input.mountinfo);
+  const own = withPropagation(ownMounts(input), input.mountinfo);
   const destinations = new Set(own.map((mount) => mount.destination));
   const mounts = DEFAULT_MOUNTS.filter((mount) => {
     if (destinations.has(mount.destination)) return false;

@@ -3,24 +3,25 @@ import { EngineError } from '../../core/engine-error.ts';
 import type { SpecMount } from './input.ts';
 
 /**
- * `mountinfo`: /proc/self/mountinfo; undefined leaves it to the runtime.
+ * The mounts with the propagation that they can have. `mountinfo`: /proc/self/mountinfo; undefined leaves it to the runtime.
  * @throws {EngineError} RUNTIME_START_FAILED "path /x is mounted on / but it is not a shared mount"
  */
-export function checkPropagation(mounts: readonly SpecMount[], mountinfo: string | undefined): void {
-  if (mountinfo === undefined) return;
-  for (const mount of mounts) {
+export function withPropagation(mounts: readonly SpecMount[], mountinfo: string | undefined): readonly SpecMount[] {
+  if (mountinfo === undefined) return mounts;
+  return mounts.map((mount) => {
     const kind = mount.propagation.replace(/^r/, '');
-    if (mount.type === 'tmpfs' || (kind !== 'shared' && kind !== 'slave')) continue;
+    if (mount.type === 'tmpfs' || (kind !== 'shared' && kind !== 'slave')) return mount;
     const { mountPoint, optional } = mountOf(mount.source, mountinfo);
     const isShared = optional.some((field) => field.startsWith('shared:'));
     const isSlave = optional.some((field) => field.startsWith('master:'));
-    if (isShared || (kind === 'slave' && isSlave)) continue;
+    if (isShared || (kind === 'slave' && isSlave)) return mount;
+    if (mount.options.includes('slave-if-shared')) return { ...mount, propagation: '' };
     const wanted = kind === 'shared' ? 'a shared' : 'a shared or slave';
     throw new EngineError(
       'RUNTIME_START_FAILED',
       `path ${mount.source} is mounted on ${mountPoint} but it is not ${wanted} mount`,
     );
-  }
+  });
 }
 
 /** The mount that a path is on: of the longest mount points above it the last, which covers the others. */
