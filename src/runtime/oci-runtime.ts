@@ -286,7 +286,7 @@ class OciRuntime implements Runtime {
   /** null: there is no filter, or the runtime compiles the profile itself. */
   async #filter(entry: OciRuntimeEntry, oci: object): Promise<string | null> {
     const profile = seccompOf(oci);
-    if (profile === null || !this.#seccomp.available || !isCrun(entry.path)) return null;
+    if (profile === null || !this.#seccomp.available || !isCrun(entry.path) || hasFlags(profile)) return null;
     return this.#seccomp.filter(profile);
   }
 
@@ -462,6 +462,11 @@ function exitedAs({ pid, startedAt, exit }: ShimExitRecord): Recovered {
 
 function maskOf(streams: StreamSelection): number {
   return (streams.stdin ? SHIM_STDIN : 0) | (streams.stdout ? SHIM_STDOUT : 0) | (streams.stderr ? SHIM_STDERR : 0);
+}
+
+/** How a filter is loaded is not in the filter. */
+function hasFlags(profile: { readonly flags?: readonly string[] }): boolean {
+  return (profile.flags ?? []).length > 0;
 }
 
 /** It takes a compiled filter; others are given the profile. */

@@ -1,6 +1,7 @@
 /**
  * Docker's default seccomp profile, in the form that moby keeps it in: conditions by capability, architecture and kernel.
- * Facts from moby profiles/seccomp (v28, names up to libseccomp 2.6); seccomp.ts resolves it for one container.
+ * Facts from github.com/moby/profiles seccomp (2026, names up to libseccomp 2.6); seccomp.ts resolves it for one container.
+ * docs/seccomp.md is made from this.
  */
 import type { SeccompProfile } from './seccomp.ts';
 
@@ -47,8 +48,9 @@ const ALWAYS = `
 const CLONE_NAMESPACES = 0x7e020000;
 const EPERM = 1;
 const ENOSYS = 38;
-const AF_ALG = 38;
-const AF_VSOCK = 40;
+/** The first address family that nobody needs (DECnet), and those above it that are in use. */
+const AF_DECNET = 12;
+const FAMILIES = [13, 14, 15, 16, 17, 18, 21, 22, 24, 26, 27, 28, 29, 30, 31, 32, 33, 35, 36, 39, 41, 42, 43, 44, 45];
 
 const words = (text: string): string[] => text.trim().split(/\s+/);
 const allow = (names: string): { names: string[]; action: string } => ({
@@ -80,15 +82,15 @@ export const DEFAULT_SECCOMP_PROFILE: SeccompProfile = {
     { architecture: 'SCMP_ARCH_MIPSEL64N32', subArchitectures: ['SCMP_ARCH_MIPSEL', 'SCMP_ARCH_MIPSEL64'] },
     { architecture: 'SCMP_ARCH_S390X', subArchitectures: ['SCMP_ARCH_S390'] },
     { architecture: 'SCMP_ARCH_RISCV64', subArchitectures: null },
+    { architecture: 'SCMP_ARCH_LOONGARCH64', subArchitectures: null },
   ],
   syscalls: [
     allow(ALWAYS),
     { ...allow('process_vm_readv process_vm_writev ptrace'), includes: { minKernel: '4.8' } },
-    // Every address family but AF_VSOCK (moby 23) and, as Docker since 29, AF_ALG. One comparison a rule: two of the
-    // same argument in one rule are taken for "or" by runc.
-    whenArg('socket', 0, 'SCMP_CMP_LT', AF_ALG),
-    whenArg('socket', 0, 'SCMP_CMP_EQ', AF_ALG + 1),
-    whenArg('socket', 0, 'SCMP_CMP_GT', AF_VSOCK),
+    // Not AF_VSOCK, which reaches the hypervisor, AF_ALG, and what is out of use. One comparison a rule: two of the same
+    // argument in one rule are taken for "or" by runc.
+    whenArg('socket', 0, 'SCMP_CMP_LT', AF_DECNET),
+    ...FAMILIES.map((family) => whenArg('socket', 0, 'SCMP_CMP_EQ', family)),
     // PER_LINUX, PER_LINUX32, UNAME26, both, and "tell me".
     ...[0x0, 0x8, 0x20000, 0x20008, 0xffffffff].map((value) => whenArg('personality', 0, 'SCMP_CMP_EQ', value)),
     onArchitectures(['ppc64le'], 'sync_file_range2 swapcontext'),

@@ -9,8 +9,6 @@ export interface SeccompProfile {
   readonly archMap?: readonly { readonly architecture: string; readonly subArchitectures: readonly string[] | null }[];
   readonly architectures?: readonly string[];
   readonly flags?: readonly string[];
-  readonly listenerPath?: string;
-  readonly listenerMetadata?: string;
   readonly syscalls: readonly SeccompRule[];
 }
 
@@ -45,8 +43,6 @@ export interface OciSeccomp {
   readonly defaultErrnoRet?: number;
   readonly architectures?: readonly string[];
   readonly flags?: readonly string[];
-  readonly listenerPath?: string;
-  readonly listenerMetadata?: string;
   readonly syscalls: readonly {
     readonly names: readonly string[];
     readonly action: string;
@@ -121,6 +117,9 @@ export function parseSeccompProfile(json: string): SeccompProfile {
     if (profile[key] !== undefined && profile[key] !== null && !Array.isArray(profile[key]))
       refuse(`"${key}" is not a list`);
   }
+  if (typeof profile['listenerPath'] === 'string' && profile['listenerPath'] !== '') {
+    return refuse('"listenerPath" is not supported: the filter has no one to ask');
+  }
   const defaultAction = profile['defaultAction'] ?? '';
   if (typeof defaultAction !== 'string') return refuse('"defaultAction" is not a string');
   // Go's JSON takes null for "not given".
@@ -141,14 +140,12 @@ export function resolveSeccomp(profile: SeccompProfile, situation: SeccompSituat
   const own = SECCOMP_ARCH[situation.architecture];
   const mapped = profile.archMap?.find((entry) => entry.architecture === own);
   if (mapped) architectures.push(mapped.architecture, ...(mapped.subArchitectures ?? []));
-  const { defaultErrnoRet, flags, listenerPath, listenerMetadata } = profile;
+  const { defaultErrnoRet, flags } = profile;
   return {
     defaultAction: profile.defaultAction,
     ...(defaultErrnoRet === undefined ? {} : { defaultErrnoRet }),
     ...(architectures.length === 0 ? {} : { architectures }),
     ...(flags === undefined ? {} : { flags }),
-    ...(listenerPath === undefined ? {} : { listenerPath }),
-    ...(listenerMetadata === undefined ? {} : { listenerMetadata }),
     syscalls: profile.syscalls.filter((rule) => applies(rule, situation)).map(ociRule),
   };
 }

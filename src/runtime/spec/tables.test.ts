@@ -410,6 +410,7 @@ suite('seccomp', () => {
       () => decide({ supported: false, asked: own }),
       'seccomp is not enabled in your kernel, cannot run a custom seccomp profile',
     );
+    fails(() => decide({ asked: '{"listenerPath":"/run/x","syscalls":[]}' }), /"listenerPath" is not supported/);
     fails(() => decide({ asked: '[]' }), /^Decoding seccomp profile failed: /);
   });
 });
