@@ -1,4 +1,5 @@
 /** An image made for another machine still runs where the host can emulate it; Docker warns. Source: moby daemon/create.go (v28). */
+import { formatPlatform } from '../image/platform.ts';
 import type { Image, Platform } from '../image/port.ts';
 
 export function platformWarning(image: Image, host: Platform): string | null {
@@ -13,8 +14,4 @@ export function platformWarning(image: Image, host: Platform): string | null {
     `The requested image's platform (${wanted}) does not match the detected host platform ` +
     `(${formatPlatform(host)}) and no specific platform was requested`
   );
-}
-
-function formatPlatform({ os, architecture, variant }: Platform): string {
-  return variant === '' ? `${os}/${architecture}` : `${os}/${architecture}/${variant}`;
 }

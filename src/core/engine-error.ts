@@ -58,7 +58,9 @@ export const ERROR_KINDS = {
   IMAGE_IN_USE: 'conflict',
   IMAGE_ARCHIVE_INVALID: 'invalid',
   IMAGE_CORRUPT: 'internal',
+  IMAGE_NAME_RESERVED: 'forbidden',
   REGISTRY_UNAUTHORIZED: 'unauthorized',
+  REGISTRY_DENIED: 'forbidden',
   REGISTRY_UNREACHABLE: 'internal',
   REGISTRY_NOT_FOUND: 'not-found',
 

@@ -4,6 +4,7 @@ import { parse as parsePath } from 'node:path';
 
 import { EngineError } from '../core/engine-error.ts';
 import { parseScopedHost } from '../api/scope.ts';
+import { proxiesOf, type Proxies } from '../image/registry/proxy.ts';
 import { OPTIONS, type Values } from './options.ts';
 
 export interface DaemonOptions {
@@ -61,6 +62,10 @@ export interface DaemonOptions {
   readonly maxConcurrentUploads: number;
   /** HOST:PORT; "" for none. */
   readonly metricsAddress: string;
+  readonly maxDownloadAttempts: number;
+  readonly registryCertsDir: string;
+  /** As asked for or as the environment says; "" for none. */
+  readonly proxies: Proxies;
   readonly tls: boolean;
   readonly tlsVerify: boolean;
   readonly tlsCaCert: string;
@@ -129,10 +134,13 @@ export function daemonOptions(flags: Values, file: Values): DaemonOptions {
     dnsOptions: v['dns-opt'],
     dnsSearch: v['dns-search'],
     insecureRegistries: v['insecure-registry'],
-    registryMirrors: v['registry-mirror'],
-    maxConcurrentDownloads: v['max-concurrent-downloads'],
-    maxConcurrentUploads: v['max-concurrent-uploads'],
     metricsAddress: v['metrics-addr'],
+    registryMirrors: (v['registry-mirror'] as string[]).map(parseMirror),
+    maxConcurrentDownloads: atLeastOne('max-concurrent-downloads', v['max-concurrent-downloads']),
+    maxConcurrentUploads: atLeastOne('max-concurrent-uploads', v['max-concurrent-uploads']),
+    maxDownloadAttempts: atLeastOne('max-download-attempts', v['max-download-attempts']),
+    registryCertsDir: absolute('registry-certs-dir', v['registry-certs-dir']),
+    proxies: proxiesOf(process.env, { http: v['http-proxy'], https: v['https-proxy'], no: v['no-proxy'] }),
     tls: v['tls'] || v['tlsverify'],
     tlsVerify: v['tlsverify'],
     tlsCaCert: v['tlscacert'],
@@ -182,6 +190,25 @@ function oneOf<T extends string>(flag: string, text: string, allowed: readonly T
   const found = allowed.find((value) => value === text);
   if (found === undefined) throw invalid(`--${flag}: ${text} is none of ${allowed.join(', ')}`);
   return found;
+}
+
+function atLeastOne(flag: string, count: number): number {
+  if (count < 1) throw invalid(`invalid ${flag.replaceAll('-', ' ')}: ${count}`);
+  return count;
+}
+
+/** Source: moby v28 daemon/pkg/registry ValidateMirror() */
+function parseMirror(text: string): string {
+  const refuse = (why: string): never => {
+    throw invalid(`invalid mirror: ${why}`);
+  };
+  if (!URL.canParse(text)) return refuse(`${JSON.stringify(text)} is not a valid URI`);
+  const { protocol, username, pathname, search, hash } = new URL(text);
+  if (protocol !== 'http:' && protocol !== 'https:')
+    return refuse(`unsupported scheme ${JSON.stringify(protocol.slice(0, -1))} in ${JSON.stringify(text)}`);
+  if (search !== '' || hash !== '') return refuse(`query or fragment at end of the URI ${JSON.stringify(text)}`);
+  if (username !== '') return refuse('username/password not allowed in URI');
+  return pathname === '/' ? `${text.replace(/\/+$/, '')}/` : text;
 }
 
 function parsePool(pool: unknown): { base: string; size: number } {

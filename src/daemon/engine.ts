@@ -17,6 +17,7 @@ import type { Logger } from '../core/log.ts';
 import { EventBus } from '../event/event-bus.ts';
 import { openImages } from '../image/images.ts';
 import type { Images } from '../image/port.ts';
+import type { RegistryOptions } from '../image/registry/endpoint.ts';
 import { openRegistries } from '../image/registry/registries.ts';
 import { treeArchive } from '../image/tree-archive.ts';
 import { openKernel } from '../kernel/kernel.ts';
@@ -91,10 +92,7 @@ export async function openEngine({
       clock,
       logger,
       dockerVersion: VERSION,
-      insecureRegistries: options.insecureRegistries,
-      registryMirrors: options.registryMirrors,
-      maxConcurrentDownloads: options.maxConcurrentDownloads,
-      maxConcurrentUploads: options.maxConcurrentUploads,
+      registry: registryOptions(options),
     }),
     openNetworks({
       execRoot,
@@ -231,7 +229,7 @@ export async function openEngine({
     fetch: (url) => fetch(url),
   });
   const system = openSystem({ options, host, cgroupDriver, runtimes, initPath });
-  const registry = openRegistries({ insecureRegistries: options.insecureRegistries, mirrors: options.registryMirrors });
+  const registry = openRegistries(registryOptions(options));
   const tls = await tlsFiles(options);
   const listenerOf = (host: string, group: string, scope: Scope | null): Listener => {
     const open = host.startsWith('tcp://') && tls === null && !isLoopback(host);
@@ -275,5 +273,17 @@ export async function openEngine({
     volumes,
     events,
     [Symbol.asyncDispose]: () => opened.disposeAsync(),
+  };
+}
+
+function registryOptions(options: DaemonOptions): Partial<RegistryOptions> {
+  return {
+    insecureRegistries: options.insecureRegistries,
+    mirrors: options.registryMirrors,
+    certsDirectory: options.registryCertsDir,
+    proxies: options.proxies,
+    concurrentDownloadsMax: options.maxConcurrentDownloads,
+    concurrentUploadsMax: options.maxConcurrentUploads,
+    downloadAttemptsMax: options.maxDownloadAttempts,
   };
 }

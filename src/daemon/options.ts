@@ -15,6 +15,8 @@ interface Option {
   readonly kind: Kind;
   /** Key in daemon.json; the flag's name if not said. */
   readonly key?: string;
+  /** In daemon.json the key stands in an object of this name. */
+  readonly section?: string;
   readonly fallback: unknown;
   readonly help: string;
   readonly group: 'Where' | 'Running containers' | 'Network' | 'Images' | 'Access' | 'Logs';
@@ -342,7 +344,47 @@ export const OPTIONS = [
     group: 'Images',
     help: 'Layers at a time in one push',
   },
+  {
+    flag: 'max-download-attempts',
+    kind: 'number',
+    fallback: 5,
+    group: 'Images',
+    help: 'How often a layer is asked for before a pull fails',
+  },
+  {
+    flag: 'registry-certs-dir',
+    kind: 'text',
+    fallback: '/etc/docker/certs.d',
+    group: 'Images',
+    help: 'HOST:PORT/ has *.crt (CAs), *.cert and *.key of registries',
+  },
+  {
+    flag: 'http-proxy',
+    kind: 'text',
+    section: 'proxies',
+    fallback: '',
+    group: 'Images',
+    help: 'Proxy for registries reached by http; else HTTP_PROXY is heeded',
+  },
+  {
+    flag: 'https-proxy',
+    kind: 'text',
+    section: 'proxies',
+    fallback: '',
+    group: 'Images',
+    help: 'Proxy for registries reached by https; else HTTPS_PROXY is heeded',
+  },
+  {
+    flag: 'no-proxy',
+    kind: 'text',
+    section: 'proxies',
+    fallback: '',
+    group: 'Images',
+    help: 'Hosts, domains and networks reached without; else NO_PROXY is heeded',
+  },
 ] as const satisfies readonly Option[];
+
+const SECTIONS: ReadonlySet<string> = new Set((OPTIONS as readonly Option[]).flatMap(({ section = [] }) => section));
 
 /** By flag; what was not given is not in it. */
 export type Values = Record<string, unknown>;
@@ -409,15 +451,24 @@ export function parseConfig(config: unknown, path: string): Values {
     throw invalid(`${path}: an object is needed`);
   const values: Values = {};
   const unknown: string[] = [];
-  for (const [key, value] of Object.entries(config)) {
-    const option: Option | undefined = OPTIONS.find(
-      (option: Option) => (option.key ?? option.flag) === key && option.flag !== 'config-file',
-    );
-    if (option === undefined) unknown.push(key);
-    else if (!fits(option.kind, value))
-      throw invalid(`${path}: "${key}" must be a ${option.kind === 'flag' ? 'boolean' : option.kind}`);
-    else values[option.flag] = value;
-  }
+  const read = (entries: object, section: string | undefined): void => {
+    for (const [key, value] of Object.entries(entries)) {
+      if (section === undefined && SECTIONS.has(key) && fits('map', value)) {
+        read(value as object, key);
+        continue;
+      }
+      const option: Option | undefined = OPTIONS.find(
+        (option: Option) =>
+          option.section === section && (option.key ?? option.flag) === key && option.flag !== 'config-file',
+      );
+      const shown = section === undefined ? key : `${section}.${key}`;
+      if (option === undefined) unknown.push(shown);
+      else if (!fits(option.kind, value))
+        throw invalid(`${path}: "${shown}" must be a ${option.kind === 'flag' ? 'boolean' : option.kind}`);
+      else values[option.flag] = value;
+    }
+  };
+  read(config, undefined);
   if (unknown.length > 0)
     throw invalid(`the following directives don't match any configuration option: ${unknown.join(', ')} (in ${path})`);
   return values;

@@ -84,9 +84,9 @@ async function infoFacts(
     labels: options.labels,
     experimental: false,
     liveRestore: options.liveRestore,
-    httpProxy: process.env['HTTP_PROXY'] ?? process.env['http_proxy'] ?? '',
-    httpsProxy: process.env['HTTPS_PROXY'] ?? process.env['https_proxy'] ?? '',
-    noProxy: process.env['NO_PROXY'] ?? process.env['no_proxy'] ?? '',
+    httpProxy: withoutPassword(options.proxies.http),
+    httpsProxy: withoutPassword(options.proxies.https),
+    noProxy: options.proxies.no,
     warnings: warnings(host),
     cdiSpecDirs: [],
   };
@@ -105,6 +105,11 @@ function warnings({ limits, cgroupVersion, ipv4Forwarding }: HostFacts): string[
     [ipv4Forwarding, 'IPv4 forwarding is disabled'],
   ];
   return missing.filter(([there]) => !there).map(([, text]) => `WARNING: ${text}`);
+}
+
+/** As /info shows a proxy. Source: moby v28 daemon/config MaskCredentials() */
+function withoutPassword(proxy: string): string {
+  return proxy.replace(/^([a-z0-9+.-]+:\/\/)[^/@]*@/i, '$1xxxxx:xxxxx@');
 }
 
 /** The same for the life of the data root, as Docker's. */

@@ -10,7 +10,7 @@ import type { Store } from '../store/port.ts';
 
 import { BlobStore } from './blob-store.ts';
 import { ImageStores } from './image-stores.ts';
-import { ImageTable } from './image-table.ts';
+import { ImageTable, type ImageRecord } from './image-table.ts';
 import { commitTop, deriveImage, importTar } from './import-image.ts';
 import { historyOf } from './image-history.ts';
 import { pruneImages, removeImage } from './remove-image.ts';
@@ -23,9 +23,10 @@ import { pullImage } from './registry/pull-image.ts';
 import { pushImage } from './registry/push-image.ts';
 import type { RegistryStores } from './registry/registry-stores.ts';
 import { Semaphore } from './registry/semaphore.ts';
+import { Turns } from './registry/turns.ts';
 import { saveImages } from './save-images.ts';
 import { verifyStores } from './verify.ts';
-import { matchesPlatform } from './platform.ts';
+import { matchesPlatform, platformMismatch } from './platform.ts';
 import type { Digest, HistoryEntry, Image, Images, Platform, Progress, Snapshots } from './port.ts';
 import { parseReference, withDefaultTag } from './reference.ts';
 import { SnapshotStore } from './snapshots.ts';
@@ -39,11 +40,8 @@ export interface ImagesOptions {
   readonly logger: Logger;
   /** What "docker_version" says in configs made here. */
   readonly dockerVersion?: string;
-  /** As dockerd's options of the same names. */
-  readonly insecureRegistries?: readonly string[];
-  readonly registryMirrors?: readonly string[];
-  readonly maxConcurrentDownloads?: number;
-  readonly maxConcurrentUploads?: number;
+  /** Where it differs from REGISTRY_DEFAULTS. */
+  readonly registry?: Partial<RegistryOptions>;
 }
 
 /** Reads records only; left-overs of a crash are removed before it resolves, off the main loop. */
@@ -68,16 +66,10 @@ export async function openImages(options: ImagesOptions): Promise<Images> {
   await layers.sweep();
   await stores.collectLayers();
   await stores.sweepBlobs();
-  const registryOptions: RegistryOptions = {
-    ...REGISTRY_DEFAULTS,
-    insecureRegistries: options.insecureRegistries ?? REGISTRY_DEFAULTS.insecureRegistries,
-    mirrors: options.registryMirrors ?? REGISTRY_DEFAULTS.mirrors,
-    concurrentDownloadsMax: options.maxConcurrentDownloads ?? REGISTRY_DEFAULTS.concurrentDownloadsMax,
-    concurrentUploadsMax: options.maxConcurrentUploads ?? REGISTRY_DEFAULTS.concurrentUploadsMax,
-  };
+  const registryOptions: RegistryOptions = { ...REGISTRY_DEFAULTS, ...options.registry };
   const downloads = await Downloads.open(
     join(dataRoot, 'image', 'download'),
-    registryOptions.concurrentDownloadsMax,
+    { concurrentMax: registryOptions.concurrentDownloadsMax, attemptsMax: registryOptions.downloadAttemptsMax },
     logger,
   );
   const sources = new LayerSources(store);
@@ -87,6 +79,7 @@ export async function openImages(options: ImagesOptions): Promise<Images> {
     downloads,
     sources,
     uploads: new Semaphore(registryOptions.concurrentUploadsMax),
+    unpacking: new Turns(),
     options: registryOptions,
   };
   return new EngineImages(stores, snapshots, registry);
@@ -104,14 +97,14 @@ class EngineImages implements Images {
   }
 
   resolve(nameOrId: string, platform?: Platform): Image {
+    return this.#stores.image(this.#find(nameOrId, platform ?? null));
+  }
+
+  #find(nameOrId: string, platform: Platform | null): ImageRecord {
     const record = this.#stores.table.find(nameOrId);
-    if (platform !== undefined && !matchesPlatform(record.file, platform)) {
-      throw new EngineError(
-        'IMAGE_NOT_FOUND',
-        `image with reference ${nameOrId} was found but does not match the specified platform: wanted ${show(platform)}, actual: ${show(record.file)}`,
-      );
-    }
-    return this.#stores.image(record);
+    if (platform !== null && !matchesPlatform(record.file, platform))
+      throw platformMismatch(nameOrId, record.file, platform);
+    return record;
   }
 
   list(): readonly Image[] {
@@ -130,8 +123,8 @@ class EngineImages implements Images {
     return await removeImage(this.#stores, nameOrId, options, inUse);
   }
 
-  history(nameOrId: string): readonly HistoryEntry[] {
-    return historyOf(this.#stores, this.#stores.table.find(nameOrId));
+  history(nameOrId: string, platform?: Platform): readonly HistoryEntry[] {
+    return historyOf(this.#stores, this.#find(nameOrId, platform ?? null));
   }
 
   async derive(...[parentId, options]: Parameters<Images['derive']>): Promise<Image> {
@@ -182,8 +175,4 @@ class EngineImages implements Images {
     }
     return { layersBytes, sharedBytesById };
   }
-}
-
-function show({ os, architecture, variant }: Platform): string {
-  return `${os}/${architecture}${variant === '' ? '' : `/${variant}`}`;
 }

@@ -15,7 +15,7 @@ import type { ImageRecord } from './image-table.ts';
 import { HOST_PLATFORM, type ImageStores } from './image-stores.ts';
 import type { Lease, StagedLayer } from './layer-store.ts';
 import { imagesOf, parseManifest, type Descriptor } from './oci.ts';
-import { choosePlatform, matchesPlatform } from './platform.ts';
+import { choosePlatform, formatPlatform, matchesPlatform } from './platform.ts';
 import type { Digest, Platform, Progress } from './port.ts';
 import { familiarReference, parseReference, type Reference } from './reference.ts';
 import { BLOCK_BYTES, decodeHeader } from './tar-header.ts';
@@ -293,7 +293,7 @@ function ociCandidate(
   if (manifest.kind === 'index') {
     const chosen = choosePlatform(imagesOf(manifest.manifests), platform);
     if (chosen === null || depth > 2)
-      throw new EngineError('IMAGE_NOT_FOUND', `no image for ${platform.os}/${platform.architecture} in the archive`);
+      throw new EngineError('IMAGE_NOT_FOUND', `no image for ${formatPlatform(platform)} in the archive`);
     return ociCandidate(parts, chosen, platform, depth + 1);
   }
   return {

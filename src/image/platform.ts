@@ -1,4 +1,6 @@
 /** Which image runs where. Source: containerd platforms (Normalize, Only), as Docker uses it. */
+import { EngineError } from '../core/engine-error.ts';
+
 import type { Platform } from './port.ts';
 
 const ARCHITECTURE_ALIASES: Readonly<Record<string, readonly [string, string]>> = {
@@ -30,6 +32,13 @@ export function matchesPlatform(image: Platform, wanted: Platform): boolean {
   return want.variant === '' || have.variant === want.variant;
 }
 
+/** Exactly: nothing fits `wanted` better than `image`. */
+export function isSamePlatform(image: Platform, wanted: Platform): boolean {
+  const have = normalizePlatform(image);
+  const want = normalizePlatform(wanted);
+  return have.os === want.os && have.architecture === want.architecture && have.variant === want.variant;
+}
+
 /** The best of several for `wanted`: null when none fits. */
 export function choosePlatform<T extends { readonly platform: Platform }>(
   candidates: readonly T[],
@@ -40,6 +49,19 @@ export function choosePlatform<T extends { readonly platform: Platform }>(
     ({ platform }) => normalizePlatform(platform).variant === normalizePlatform(wanted).variant,
   );
   return exact ?? fitting.toSorted((a, b) => variantNumber(b.platform) - variantNumber(a.platform))[0] ?? null;
+}
+
+/** "linux/arm/v7" */
+export function formatPlatform({ os, architecture, variant }: Platform): string {
+  return variant === '' ? `${os}/${architecture}` : `${os}/${architecture}/${variant}`;
+}
+
+/** What Docker says where an image is here, but for another platform. Source: moby v28 daemon/images/image.go GetImage(). */
+export function platformMismatch(name: string, actual: Platform, wanted: Platform): EngineError {
+  return new EngineError(
+    'IMAGE_NOT_FOUND',
+    `image with reference ${name} was found but does not match the specified platform: wanted ${formatPlatform(wanted)}, actual: ${formatPlatform(actual)}`,
+  );
 }
 
 function variantNumber(platform: Platform): number {

@@ -17,7 +17,7 @@ export interface Images {
     options: { readonly force: boolean; readonly prune: boolean; readonly platforms?: readonly Platform[] },
     inUse: (imageId: Digest) => { readonly containerId: string; readonly running: boolean } | null,
   ): Promise<readonly RemovedImage[]>;
-  history(nameOrId: string): readonly HistoryEntry[];
+  history(nameOrId: string, platform?: Platform): readonly HistoryEntry[];
   /**
    * A new image with the layers of `parentId` ("" for none: FROM scratch) and another config: a build step that changes
    * no file. It adds an empty-layer line to the history.

@@ -4,7 +4,7 @@ import { shortId } from '../core/id.ts';
 
 import type { ImageRecord } from './image-table.ts';
 import type { ImageStores } from './image-stores.ts';
-import { matchesPlatform } from './platform.ts';
+import { matchesPlatform, platformMismatch } from './platform.ts';
 import type { Digest, Images, RemovedImage } from './port.ts';
 import {
   familiar,
@@ -35,11 +35,7 @@ export async function removeImage(
   const { table } = stores;
   const record = table.find(nameOrId);
   for (const platform of options.platforms ?? []) {
-    if (!matchesPlatform(record.file, platform))
-      throw new EngineError(
-        'IMAGE_NOT_FOUND',
-        `image ${nameOrId} does not have platform ${platform.os}/${platform.architecture}`,
-      );
+    if (!matchesPlatform(record.file, platform)) throw platformMismatch(nameOrId, record.file, platform);
   }
   const removed: RemovedImage[] = [];
   const isByName = !isIdPrefix(record.id, nameOrId);

@@ -9,7 +9,7 @@ import type { ImageRecord } from './image-table.ts';
 import type { ImageStores } from './image-stores.ts';
 import { MEDIA } from './oci.ts';
 import { TarPacker } from './pack-tree.ts';
-import { matchesPlatform } from './platform.ts';
+import { matchesPlatform, platformMismatch } from './platform.ts';
 import type { Digest, Platform } from './port.ts';
 import {
   familiarName,
@@ -37,13 +37,13 @@ export function saveImages(
   platform: Platform | null,
 ): AsyncIterable<Uint8Array> {
   const chosen = chooseImages(stores, names);
-  for (const { record } of chosen) {
-    if (platform !== null && !matchesPlatform(record.file, platform)) {
-      throw new EngineError(
-        'IMAGE_NOT_FOUND',
-        `image ${record.id} does not match the platform ${platform.os}/${platform.architecture}`,
+  for (const { record, references } of chosen) {
+    if (platform !== null && !matchesPlatform(record.file, platform))
+      throw platformMismatch(
+        references[0] === undefined ? record.id : familiarReference(references[0]),
+        record.file,
+        platform,
       );
-    }
   }
   return archive(stores, chosen);
 }

@@ -1,6 +1,8 @@
 /** Images that come and go: pull, push, import, load, save. Source: moby api/server/router/image (v28). */
 import { EngineError } from '../../core/engine-error.ts';
-import type { Progress } from '../../image/port.ts';
+import type { Platform, Progress } from '../../image/port.ts';
+import { figures, withProgress, type Report } from '../../image/registry/progress-queue.ts';
+import type { RemoteFile } from '../../image/registry/remote-file.ts';
 import { bodyChunks } from '../body.ts';
 import { sendChunks } from '../reply.ts';
 import { param, type AnyRoute, type Exchange } from '../route.ts';
@@ -32,31 +34,50 @@ async function createImage(exchange: Exchange): Promise<void> {
   if (image !== '') {
     const { reference, allTags } = joinImageTag(image, query.text('tag'));
     const familiar = reference.split(/[:@]/, 1)[0]!.replace(/^(?:docker\.io\/)?(?:library\/)?/, '');
-    if (familiar === 'scratch') throw new EngineError('NETWORK_PREDEFINED', "'scratch' is a reserved name");
+    if (familiar === 'scratch') throw new EngineError('IMAGE_NAME_RESERVED', "'scratch' is a reserved name");
     const auth = parseAuthHeader(request.headers['x-registry-auth']);
     return sendProgress(exchange, parts.images.pull({ reference, allTags, platform, auth, signal }));
   }
-  const source = query.text('fromSrc');
-  if (source !== '-')
-    throw new EngineError(
-      'FEATURE_UNSUPPORTED',
-      `importing from a URL (${source}) is not supported: download it and import the file`,
-    );
+  await importImage(exchange, platform);
+}
+
+/** From the body, or from a URL. */
+async function importImage(exchange: Exchange, platform: Platform | null): Promise<void> {
+  const { parts, query, request, signal } = exchange;
+  const from = query.text('fromSrc');
   const reference = joinRepoTag(query.text('repo'), query.text('tag'));
-  const imported = async function* (): AsyncGenerator<Progress> {
+  const url = from === '-' || from.includes('://') ? from : `http://${from}`;
+  const remote = from === '-' ? null : await openRemote(exchange, url);
+  const imported = withProgress(signal, async (report) => {
+    if (remote !== null) report({ kind: 'status', text: `Downloading from ${url}` });
     const { id } = await parts.images.importTar({
-      source: bodyChunks(request),
+      source: remote === null ? bodyChunks(request) : counted(remote, report),
       reference,
-      message: query.text('message') || `Imported from ${source}`,
+      message: query.text('message') || `Imported from ${url}`,
       changes: query
         .all('changes')
         .flatMap((change) => change.split('\n'))
         .filter((line) => line.trim() !== ''),
       platform,
     });
-    yield { kind: 'status', text: id };
-  };
-  await sendProgress(exchange, imported());
+    report({ kind: 'status', text: id });
+  });
+  await sendProgress(exchange, imported);
+}
+
+async function openRemote({ parts, signal }: Exchange, url: string): Promise<RemoteFile> {
+  if (parts.registry === undefined)
+    throw new EngineError('FEATURE_UNSUPPORTED', 'importing from a URL is not supported');
+  return await parts.registry.open(url, signal);
+}
+
+async function* counted({ content, sizeBytes }: RemoteFile, report: Report): AsyncGenerator<Uint8Array> {
+  const progress = figures(report, undefined, 'Importing', sizeBytes ?? 0);
+  let bytes = 0;
+  for await (const chunk of content) {
+    yield chunk;
+    progress((bytes += chunk.length));
+  }
 }
 
 async function loadImages(exchange: Exchange): Promise<void> {

@@ -65,7 +65,9 @@ function inspectImage(exchange: Exchange): Reply {
 }
 
 function imageHistory(exchange: Exchange): Reply {
-  return { status: 200, json: exchange.parts.images.history(param(exchange, 'name')).map(formatHistory) };
+  const { parts, query, minor } = exchange;
+  const platform = minor < 48 ? null : parsePlatformJson(query.text('platform'));
+  return { status: 200, json: parts.images.history(param(exchange, 'name'), platform ?? undefined).map(formatHistory) };
 }
 
 async function tagImage(exchange: Exchange): Promise<Reply> {

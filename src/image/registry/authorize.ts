@@ -7,46 +7,29 @@ import { EngineError } from '../../core/engine-error.ts';
 import { isObject } from '../image-config.ts';
 import type { RegistryAuth } from '../port.ts';
 
-import type { Endpoint } from './endpoint.ts';
+import { parseChallenges, type Challenge } from './challenge.ts';
 import { readBody, sendRequest, unreachable, type HttpRequest } from './http-request.ts';
 import { registryError } from './registry-error.ts';
-
-export interface Challenge {
-  /** Lower case. */
-  readonly scheme: string;
-  readonly parameters: Readonly<Record<string, string>>;
-}
+import type { Transport } from './transport.ts';
 
 const CLIENT_ID = 'docker';
-
-/** Several challenges may come in one header or in several. */
-export function parseChallenges(header: string | readonly string[] | undefined): Challenge[] {
-  const challenges: Challenge[] = [];
-  for (const line of header === undefined ? [] : typeof header === 'string' ? [header] : header) {
-    let current: { scheme: string; parameters: Record<string, string> } | null = null;
-    for (const match of line.matchAll(/([A-Za-z0-9_-]+)(?:\s*=\s*(?:"((?:[^"\\]|\\.)*)"|([^\s,"]+)))?/g)) {
-      const [, word = '', quoted, plain] = match;
-      const value = quoted?.replace(/\\(.)/g, '$1') ?? plain;
-      if (value === undefined) {
-        current = { scheme: word.toLowerCase(), parameters: {} };
-        challenges.push(current);
-      } else if (current !== null) current.parameters[word.toLowerCase()] = value;
-    }
-  }
-  return challenges;
-}
+/** Tokens that say nothing, or less, live as long: token servers agree on it. */
+const LIFE_S_MIN = 60;
+/** A token is not used in its last seconds: the request takes some time to arrive. */
+const EARLY_MS = 10_000;
 
 export class Authorizer {
-  readonly #endpoint: Endpoint;
+  readonly #transport: Transport;
   readonly #auth: RegistryAuth | null;
   #challenges: readonly Challenge[] = [];
   readonly #tokens = new Map<string, { readonly token: string; readonly untilMs: number }>();
 
+  readonly #fetching = new Map<string, Promise<string>>();
   #isIdentityWanted = false;
   #identityToken = '';
 
-  constructor(endpoint: Endpoint, auth: RegistryAuth | null) {
-    this.#endpoint = endpoint;
+  constructor(transport: Transport, auth: RegistryAuth | null) {
+    this.#transport = transport;
     this.#auth = auth;
   }
 
@@ -59,9 +42,10 @@ export class Authorizer {
     return this.#identityToken;
   }
 
-  /** What the registry asks for. */
+  /** What the registry asks for. Tokens that it has refused are not used again. */
   challenge(header: string | readonly string[] | undefined): void {
-    this.#challenges = parseChallenges(header);
+    const challenges = parseChallenges(header);
+    if (challenges.length > 0) this.#challenges = challenges;
     this.#tokens.clear();
   }
 
@@ -71,12 +55,9 @@ export class Authorizer {
     const bearer = this.#challenges.find(({ scheme }) => scheme === 'bearer');
     if (bearer !== undefined) return `Bearer ${await this.#token(bearer, scopes, request.signal)}`;
     if (!this.#challenges.some(({ scheme }) => scheme === 'basic')) return null;
-    if (this.#auth === null || this.#auth.username === '') throw unreachable(request, 'no basic auth credentials');
-    return this.#basic(this.#auth);
-  }
-
-  #basic({ username, password }: RegistryAuth): string {
-    return `Basic ${Buffer.from(`${username}:${password}`).toString('base64')}`;
+    if (this.#auth === null || this.#auth.username === '' || this.#auth.password === '')
+      throw unreachable(request, 'no basic auth credentials');
+    return basicHeader(this.#auth).Authorization;
   }
 
   async #token({ parameters }: Challenge, scopes: readonly string[], signal: AbortSignal): Promise<string> {
@@ -89,6 +70,20 @@ export class Authorizer {
     const key = wanted.join(' ');
     const known = this.#tokens.get(key);
     if (known !== undefined && known.untilMs > performance.now()) return known.token;
+    // Layers come side by side: one of them asks for all.
+    let fetching = this.#fetching.get(key);
+    if (fetching === undefined) {
+      fetching = this.#fetchToken(parameters, wanted, signal).finally(() => this.#fetching.delete(key));
+      this.#fetching.set(key, fetching);
+    }
+    return await fetching;
+  }
+
+  async #fetchToken(
+    parameters: Challenge['parameters'],
+    wanted: readonly string[],
+    signal: AbortSignal,
+  ): Promise<string> {
     const { realm = '', service = '' } = parameters;
     if (!URL.canParse(realm) || !/^https?:/.test(realm))
       throw new EngineError(
@@ -100,17 +95,19 @@ export class Authorizer {
       refresh === ''
         ? this.#tokenGet(realm, service, wanted, signal)
         : this.#tokenPost(realm, service, wanted, refresh, signal);
-    const response = await sendRequest(this.#endpoint, request);
+    const response = await sendRequest(this.#transport, request);
     const body = await readBody(response);
     if (response.status !== 200) throw registryError(response, body, request);
-    const answer: unknown = JSON.parse(body.toString());
-    const token = isObject(answer) ? (answer['token'] ?? answer['access_token']) : undefined;
+    const answer = tokenAnswer(body);
+    const token = answer['token'] || answer['access_token'];
     if (typeof token !== 'string' || token === '')
       throw new EngineError('REGISTRY_UNREACHABLE', 'authorization server did not include a token in the response');
-    if (isObject(answer) && typeof answer['refresh_token'] === 'string') this.#identityToken = answer['refresh_token'];
-    const lifeS =
-      isObject(answer) && typeof answer['expires_in'] === 'number' ? Math.max(60, answer['expires_in']) : 60;
-    this.#tokens.set(key, { token, untilMs: performance.now() + lifeS * 1000 - 10_000 });
+    if (typeof answer['refresh_token'] === 'string') this.#identityToken = answer['refresh_token'];
+    const saidS = typeof answer['expires_in'] === 'number' ? answer['expires_in'] : 0;
+    this.#tokens.set(wanted.join(' '), {
+      token,
+      untilMs: performance.now() + Math.max(saidS, LIFE_S_MIN) * 1000 - EARLY_MS,
+    });
     return token;
   }
 
@@ -118,11 +115,12 @@ export class Authorizer {
     const url = new URL(realm);
     if (service !== '') url.searchParams.append('service', service);
     for (const scope of scopes) url.searchParams.append('scope', scope);
-    if (this.#auth === null || this.#auth.username === '') return { method: 'GET', url: url.href, signal };
+    if (this.#auth === null || this.#auth.username === '' || this.#auth.password === '')
+      return { method: 'GET', url: url.href, signal };
     url.searchParams.append('account', this.#auth.username);
     if (this.#isIdentityWanted) url.searchParams.append('offline_token', 'true');
     url.searchParams.append('client_id', CLIENT_ID);
-    return { method: 'GET', url: url.href, headers: { Authorization: this.#basic(this.#auth) }, signal };
+    return { method: 'GET', url: url.href, headers: basicHeader(this.#auth), signal };
   }
 
   #tokenPost(
@@ -147,4 +145,18 @@ export class Authorizer {
       signal,
     };
   }
+}
+
+export function basicHeader({ username, password }: RegistryAuth): { readonly Authorization: string } {
+  return { Authorization: `Basic ${Buffer.from(`${username}:${password}`).toString('base64')}` };
+}
+
+function tokenAnswer(body: Buffer): Readonly<Record<string, unknown>> {
+  try {
+    const answer: unknown = JSON.parse(body.toString());
+    if (isObject(answer)) return answer;
+  } catch {
+    // said below
+  }
+  throw new EngineError('REGISTRY_UNREACHABLE', 'unable to decode token response');
 }

@@ -16,37 +16,47 @@ import type { Descriptor } from '../oci.ts';
 import type { Digest } from '../port.ts';
 
 import type { RegistryClient } from './registry-client.ts';
-import { RegistryError } from './registry-error.ts';
+import { isFinal } from './registry-error.ts';
 import { Semaphore } from './semaphore.ts';
+import { Turns } from './turns.ts';
 
 export interface DownloadEvents {
   waiting(): void;
   progress(currentBytes: number): void;
+  /** Tried again in so many seconds. */
+  retrying(seconds: number): void;
   verifying(): void;
   complete(): void;
 }
 
-const ATTEMPTS_MAX = 5;
-const RETRY_MS = 1000;
+/** Longer with each attempt. */
+const RETRY_S = 1;
 const LEFTOVER_MS_MAX = 24 * 3600 * 1000;
+const SWEEP_MS_MIN = 3600 * 1000;
 
 export class Downloads {
   readonly #directory: string;
   readonly #slots: Semaphore;
+  readonly #attemptsMax: number;
   readonly #logger: Logger;
-  /** One at a time for each digest; who comes later finds it done. */
-  readonly #locks = new Map<Digest, Semaphore>();
+  readonly #turns = new Turns();
   readonly #users = new Map<Digest, number>();
+  #sweptMs = -Infinity;
 
-  private constructor(directory: string, concurrentMax: number, logger: Logger) {
+  private constructor(directory: string, options: { concurrentMax: number; attemptsMax: number }, logger: Logger) {
     this.#directory = directory;
-    this.#slots = new Semaphore(concurrentMax);
+    this.#slots = new Semaphore(options.concurrentMax);
+    this.#attemptsMax = options.attemptsMax;
     this.#logger = logger;
   }
 
-  static async open(directory: string, concurrentMax: number, logger: Logger): Promise<Downloads> {
+  static async open(
+    directory: string,
+    options: { readonly concurrentMax: number; readonly attemptsMax: number },
+    logger: Logger,
+  ): Promise<Downloads> {
     await mkdir(directory, { recursive: true, mode: 0o700 });
-    const downloads = new Downloads(directory, concurrentMax, logger);
+    const downloads = new Downloads(directory, options, logger);
     await downloads.#sweep();
     return downloads;
   }
@@ -56,11 +66,10 @@ export class Downloads {
     const path = join(this.#directory, hexOf(blob.digest));
     this.#users.set(blob.digest, (this.#users.get(blob.digest) ?? 0) + 1);
     try {
-      let lock = this.#locks.get(blob.digest);
-      if (lock === undefined) this.#locks.set(blob.digest, (lock = new Semaphore(1)));
-      if (this.#slots.isFull || lock.isFull) events.waiting();
-      using _alone = await lock.enter(signal);
-      if ((await sizeOf(path)) === null) {
+      await this.#sweep();
+      if (this.#slots.isFull || this.#turns.isTaken(blob.digest)) events.waiting();
+      using _alone = await this.#turns.enter(blob.digest, signal);
+      if ((await sizeOf(path)) !== blob.size) {
         using _slot = await this.#slots.enter(signal);
         await this.#download(client, blob, path, events, signal);
       }
@@ -72,7 +81,7 @@ export class Downloads {
     }
   }
 
-  /** The file goes when nobody else needs it; after a failure it stays for the next try. */
+  /** The file goes when nobody else needs it, unless it is worth keeping for the next try. */
   async release(digest: Digest, options: { readonly keep: boolean }): Promise<void> {
     if (this.#forget(digest) && !options.keep) await rm(join(this.#directory, hexOf(digest)), { force: true });
   }
@@ -84,7 +93,6 @@ export class Downloads {
       return false;
     }
     this.#users.delete(digest);
-    this.#locks.delete(digest);
     return true;
   }
 
@@ -103,12 +111,12 @@ export class Downloads {
         return;
       } catch (error) {
         if (signal.aborted) throw signal.reason;
-        const isFinal =
-          (error instanceof RegistryError && error.status < 500) ||
-          (error instanceof EngineError && error.code === 'IMAGE_CORRUPT');
-        if (isFinal || attempt === ATTEMPTS_MAX) throw error;
+        if (isFinal(error) || attempt >= this.#attemptsMax) throw error;
         this.#logger.info({ digest: blob.digest, attempt, error: messageOf(error) }, 'a download is tried again');
-        await sleep(RETRY_MS * attempt, undefined, { signal });
+        for (let left = RETRY_S * attempt; left > 0; left--) {
+          events.retrying(left);
+          await sleep(1000, undefined, { signal });
+        }
       }
     }
   }
@@ -124,35 +132,46 @@ export class Downloads {
     let hash = createHash('sha256');
     let at = await hashFile(part, hash);
     if (at > blob.size) at = 0;
-    const { offset, body } = at === blob.size ? { offset: at, body: [] } : await client.openBlob(blob.digest, at);
+    const whole = { offset: at, sizeBytes: at, body: [] };
+    const { offset, sizeBytes, body } = at === blob.size ? whole : await client.openBlob(blob.digest, at);
     if (offset !== at || at === 0) {
       at = 0;
       hash = createHash('sha256');
       await file.truncate(0);
     }
+    const isResumed = at > 0;
+    const refuse = async (why: string): Promise<EngineError> => {
+      await file.truncate(0);
+      // What was there before may be what is wrong: then it is worth another try, from the beginning.
+      return new EngineError(isResumed ? 'REGISTRY_UNREACHABLE' : 'IMAGE_CORRUPT', why);
+    };
+    if (sizeBytes !== null && sizeBytes !== blob.size)
+      throw await refuse(`layer ${blob.digest} has ${sizeBytes} bytes where its manifest says ${blob.size}`);
     for await (const chunk of body as AsyncIterable<Uint8Array>) {
       signal.throwIfAborted();
-      if (at + chunk.length > blob.size) throw await this.#refuse(file, blob);
+      if (at + chunk.length > blob.size) throw await refuse(`layer ${blob.digest} is longer than its manifest says`);
       await writeAll(file, chunk);
       hash.update(chunk);
       at += chunk.length;
       events.progress(at);
     }
+    signal.throwIfAborted();
     if (at < blob.size) throw new EngineError('REGISTRY_UNREACHABLE', 'unexpected EOF');
     events.verifying();
-    if (`sha256:${hash.digest('hex')}` !== blob.digest) throw await this.#refuse(file, blob);
+    if (`sha256:${hash.digest('hex')}` !== blob.digest)
+      throw await refuse(`filesystem layer verification failed for digest ${blob.digest}`);
   }
 
-  async #refuse(file: FileHandle, blob: Descriptor): Promise<EngineError> {
-    await file.truncate(0);
-    return new EngineError('IMAGE_CORRUPT', `filesystem layer verification failed for digest ${blob.digest}`);
-  }
-
+  /** At times: a daemon may run for months. */
   async #sweep(): Promise<void> {
+    if (performance.now() - this.#sweptMs < SWEEP_MS_MIN) return;
+    this.#sweptMs = performance.now();
     for (const name of await readdir(this.#directory)) {
+      const digest = `sha256:${name.replace(/\.part$/, '')}`;
+      if (this.#turns.isTaken(digest) || this.#users.has(digest)) continue;
       const path = join(this.#directory, name);
-      const { mtimeMs } = await stat(path);
-      if (Date.now() - mtimeMs > LEFTOVER_MS_MAX) await rm(path, { force: true });
+      const modifiedMs = (await stat(path).catch(() => null))?.mtimeMs ?? Infinity;
+      if (Date.now() - modifiedMs > LEFTOVER_MS_MAX) await rm(path, { force: true });
     }
   }
 }

@@ -3,42 +3,50 @@
  * (mirrors, 127.0.0.0/8, --insecure-registry, certs.d).
  */
 import { lookup } from 'node:dns/promises';
-import { readdir, readFile } from 'node:fs/promises';
-import { Agent as HttpAgent } from 'node:http';
-import { Agent as HttpsAgent } from 'node:https';
 import { BlockList, isIP } from 'node:net';
 import { join } from 'node:path';
-import { rootCertificates } from 'node:tls';
+
+import { readCertificates } from './certificates.ts';
+import { proxiesOf, type Proxies } from './proxy.ts';
+import { openTransport, type Transport } from './transport.ts';
 
 export interface RegistryOptions {
   /** "host:port" or CIDR; 127.0.0.0/8 and ::1 always belong to them. */
   readonly insecureRegistries: readonly string[];
-  /** Of docker.io, tried first. */
+  /** URLs of mirrors of docker.io, tried first. */
   readonly mirrors: readonly string[];
+  /** Where docker.io is. */
+  readonly hubUrl: string;
+  /** Where images are searched for whose name has no host. */
+  readonly searchHost: string;
   /** HOST:PORT/*.crt are CAs, *.cert with *.key client certificates. */
   readonly certsDirectory: string;
+  readonly proxies: Proxies;
   readonly concurrentDownloadsMax: number;
   readonly concurrentUploadsMax: number;
+  readonly downloadAttemptsMax: number;
 }
 
 export interface Endpoint extends Disposable {
   /** Without a slash at the end. */
   readonly baseUrl: string;
-  readonly agent: HttpAgent | HttpsAgent;
+  readonly isMirror: boolean;
+  readonly transport: Transport;
 }
 
 export const REGISTRY_DEFAULTS: RegistryOptions = {
   insecureRegistries: [],
   mirrors: [],
+  hubUrl: 'https://registry-1.docker.io',
+  searchHost: 'index.docker.io',
   certsDirectory: '/etc/docker/certs.d',
+  proxies: proxiesOf(process.env),
   concurrentDownloadsMax: 3,
   concurrentUploadsMax: 5,
+  downloadAttemptsMax: 5,
 };
 
-const DOCKER_HUB_URL = 'https://registry-1.docker.io';
 const DEFAULT_PORT = 443;
-/** What the environment says about proxies is heeded, as dockerd does. */
-const PROXY = { proxyEnv: process.env } as const;
 
 /** In the order they are to be tried. */
 export async function endpointsOf(
@@ -46,57 +54,37 @@ export async function endpointsOf(
   purpose: 'pull' | 'push',
   options: RegistryOptions,
 ): Promise<Endpoint[]> {
-  if (domain === 'docker.io') {
-    const mirrors = purpose === 'pull' ? options.mirrors : [];
-    const urls = [...mirrors.map((url) => url.replace(/\/+$/, '')), DOCKER_HUB_URL];
-    return (await Promise.all(urls.map((url) => forUrl(new URL(url), options)))).flat();
-  }
-  return await forUrl(new URL(`https://${domain}`), options);
+  if (domain !== 'docker.io') return await forHost(`https://${domain}`, domain, false, options);
+  const mirrors = purpose === 'pull' ? options.mirrors : [];
+  const endpoints = await Promise.all(
+    mirrors.map((text) => {
+      const url = /^https?:\/\//.test(text) ? text : `https://${text}`;
+      return forHost(url, hostOf(url), true, options);
+    }),
+  );
+  return [...endpoints.flat(), ...(await forHost(options.hubUrl, hostOf(options.hubUrl), false, options))];
 }
 
-async function forUrl(url: URL, options: RegistryOptions): Promise<Endpoint[]> {
-  const baseUrl = url.href.replace(/\/+$/, '');
-  if (url.protocol === 'http:') return [plain(baseUrl)];
-  const certificates = await readCertificates(join(options.certsDirectory, url.host));
-  if (!(await isInsecure(url.hostname, url.host, options.insecureRegistries)))
-    return [secure(baseUrl, certificates, true)];
-  return [secure(baseUrl, certificates, false), plain(baseUrl.replace(/^https:/, 'http:'))];
+/** "host:port" as written: URL would leave out a port that goes without saying, but certs.d is named by it. */
+function hostOf(url: string): string {
+  return url.replace(/^https?:\/\//, '').split('/', 1)[0]!;
 }
 
-function plain(baseUrl: string): Endpoint {
-  const agent = new HttpAgent({ keepAlive: true, ...PROXY });
-  return { baseUrl, agent, [Symbol.dispose]: () => agent.destroy() };
-}
-
-function secure(baseUrl: string, certificates: Certificates, rejectUnauthorized: boolean): Endpoint {
-  const agent = new HttpsAgent({ keepAlive: true, rejectUnauthorized, ...certificates, ...PROXY });
-  return { baseUrl, agent, [Symbol.dispose]: () => agent.destroy() };
-}
-
-interface Certificates {
-  readonly ca?: string[];
-  readonly cert?: Buffer[];
-  readonly key?: Buffer[];
-}
-
-async function readCertificates(directory: string): Promise<Certificates> {
-  let names: string[];
-  try {
-    names = (await readdir(directory)).toSorted();
-  } catch {
-    return {}; // most registries have none
-  }
-  const read = async (suffix: string): Promise<Buffer[]> =>
-    await Promise.all(names.filter((name) => name.endsWith(suffix)).map((name) => readFile(join(directory, name))));
-  const [ca, cert, key] = await Promise.all([read('.crt'), read('.cert'), read('.key')]);
-  return {
-    ...(ca.length > 0 && { ca: [...rootCertificates, ...ca.map(String)] }),
-    ...(cert.length > 0 && { cert, key }),
+async function forHost(url: string, host: string, isMirror: boolean, options: RegistryOptions): Promise<Endpoint[]> {
+  const baseUrl = url.replace(/\/+$/, '');
+  const { hostname } = new URL(url);
+  const isInsecure = await isInsecureHost(hostname, host, options.insecureRegistries);
+  const certificates = await readCertificates(join(options.certsDirectory, host));
+  const open = (at: string): Endpoint => {
+    const transport = openTransport({ proxies: options.proxies, certificates, isVerified: !isInsecure });
+    return { baseUrl: at, isMirror, transport, [Symbol.dispose]: () => transport[Symbol.dispose]() };
   };
+  if (url.startsWith('http:') || !isInsecure || isMirror) return [open(baseUrl)];
+  return [open(baseUrl), open(baseUrl.replace(/^https:/, 'http:'))];
 }
 
 /** A name counts when one of its addresses does. */
-async function isInsecure(hostname: string, host: string, listed: readonly string[]): Promise<boolean> {
+async function isInsecureHost(hostname: string, host: string, listed: readonly string[]): Promise<boolean> {
   const name = hostname.replace(/^\[|\]$/g, '');
   const plainNames = new Set(listed);
   if (plainNames.has(host) || plainNames.has(name) || plainNames.has(`${name}:${DEFAULT_PORT}`)) return true;

@@ -6,7 +6,7 @@ import { pipeline } from 'node:stream/promises';
 
 import { EngineError } from '../../core/engine-error.ts';
 
-import type { Endpoint } from './endpoint.ts';
+import type { Transport } from './transport.ts';
 
 export interface HttpRequest {
   readonly method: 'GET' | 'HEAD' | 'POST' | 'PUT' | 'PATCH' | 'DELETE';
@@ -23,40 +23,51 @@ export interface HttpResponse {
   readonly body: IncomingMessage;
 }
 
+const PLAIN_ANSWER = 'http: server gave HTTP response to HTTPS client';
 const REDIRECTS_MAX = 10;
+/** More than this is not read to keep the connection. */
+const REDIRECT_BODY_BYTES_MAX = 64 * 1024;
 /** Nothing at all heard for this long. */
 const SILENCE_MS_MAX = 60_000;
 const BODY_BYTES_MAX = 8 * 1024 * 1024;
 
 /** @throws REGISTRY_UNREACHABLE when there is no answer */
-export async function sendRequest(endpoint: Endpoint, asked: HttpRequest): Promise<HttpResponse> {
+export async function sendRequest(transport: Transport, asked: HttpRequest): Promise<HttpResponse> {
   let request = asked;
   for (let i = 0; ; i++) {
-    const response = await sendOnce(endpoint, request);
+    const response = await sendOnce(transport, request);
     const location = response.headers.location;
-    const isRedirect = [301, 302, 303, 307, 308].includes(response.status) && location !== undefined;
-    if (!isRedirect || (request.method !== 'GET' && request.method !== 'HEAD')) return response;
-    response.body.resume();
+    if (location === undefined || !isFollowed(response.status, request)) return response;
+    if (Number(response.headers['content-length'] ?? Infinity) <= REDIRECT_BODY_BYTES_MAX) response.body.resume();
+    else response.body.destroy();
     if (i === REDIRECTS_MAX) throw unreachable(asked, `stopped after ${REDIRECTS_MAX} redirects`);
     request = redirected(request, location);
   }
 }
 
+/** What was sent can be sent again only where it is still there, and where the answer says that it should be. */
+function isFollowed(status: number, { method, body }: HttpRequest): boolean {
+  if (method === 'GET' || method === 'HEAD') return [301, 302, 303, 307, 308].includes(status);
+  return (status === 307 || status === 308) && (body === undefined || Buffer.isBuffer(body));
+}
+
 /** The credentials are for the host that was asked, not for the one that it names. */
 function redirected(request: HttpRequest, location: string): HttpRequest {
+  if (!URL.canParse(location, request.url))
+    throw unreachable(request, `failed to parse Location header ${JSON.stringify(location)}`);
   const url = new URL(location, request.url);
+  const from = new URL(request.url);
   if (url.protocol !== 'https:' && url.protocol !== 'http:')
     throw unreachable(request, `unsupported protocol scheme "${url.protocol.slice(0, -1)}"`);
-  if (url.host === new URL(request.url).host) return { ...request, url: url.href };
+  const isSafer = url.protocol === 'https:' && from.protocol === 'http:' && url.hostname === from.hostname;
+  if (url.origin === from.origin || isSafer) return { ...request, url: url.href };
   const { Authorization: _, ...headers } = request.headers ?? {};
   return { ...request, url: url.href, headers };
 }
 
-async function sendOnce(endpoint: Endpoint, request: HttpRequest): Promise<HttpResponse> {
+async function sendOnce(transport: Transport, request: HttpRequest): Promise<HttpResponse> {
   const { method, url, headers, body, signal } = request;
   const isSecure = url.startsWith('https:');
-  // A redirect may lead from http to https, or to another host: the endpoint's agent is for its own.
-  const agent = url.startsWith(`${endpoint.baseUrl}/`) ? { agent: endpoint.agent } : {};
   const length =
     body === undefined
       ? {}
@@ -67,7 +78,7 @@ async function sendOnce(endpoint: Endpoint, request: HttpRequest): Promise<HttpR
     method,
     headers: { 'User-Agent': 'longshore', ...headers, ...length },
     signal,
-    ...agent,
+    agent: transport.agentFor(new URL(url)),
   });
   outgoing.setTimeout(SILENCE_MS_MAX, () => outgoing.destroy(new Error('net/http: timeout awaiting response headers')));
   const answered = new Promise<IncomingMessage>((resolve, reject) => {
@@ -88,19 +99,28 @@ async function sendOnce(endpoint: Endpoint, request: HttpRequest): Promise<HttpR
   }
 }
 
-/** A small body. */
-export async function readBody(response: HttpResponse): Promise<Buffer> {
+/** A small body. @throws IMAGE_CORRUPT for a large one */
+export async function readBody(response: HttpResponse, bytesMax: number = BODY_BYTES_MAX): Promise<Buffer> {
   const parts: Buffer[] = [];
   let bytes = 0;
-  for await (const part of response.body as AsyncIterable<Buffer>) {
+  for await (const part of bodyOf(response)) {
     parts.push(part);
     bytes += part.length;
-    if (bytes > BODY_BYTES_MAX) {
+    if (bytes > bytesMax) {
       response.body.destroy();
-      throw new EngineError('REGISTRY_UNREACHABLE', 'the registry answered with more than can be taken');
+      throw new EngineError('IMAGE_CORRUPT', 'the registry answered with more than can be taken');
     }
   }
   return Buffer.concat(parts);
+}
+
+/** What is left of a body. @throws REGISTRY_UNREACHABLE when it ends too early */
+export async function* bodyOf({ body }: HttpResponse): AsyncGenerator<Buffer> {
+  try {
+    yield* body as AsyncIterable<Buffer>;
+  } catch (error) {
+    throw new EngineError('REGISTRY_UNREACHABLE', 'unexpected EOF', { cause: error });
+  }
 }
 
 export function unreachable(
@@ -136,16 +156,31 @@ function explain(error: unknown, { url }: HttpRequest): string {
       return `dial tcp: lookup ${hostname}: Temporary failure in name resolution`;
     case 'ECONNRESET':
       return 'EOF';
+    case 'EPIPE':
+      return 'write: broken pipe';
     case 'EPROTO':
+      return /alert/i.test(message) ? `remote error: tls: ${tlsAlert(message)}` : PLAIN_ANSWER;
     case 'ERR_SSL_WRONG_VERSION_NUMBER':
     case 'ERR_SSL_PACKET_LENGTH_TOO_LONG':
-      return 'http: server gave HTTP response to HTTPS client';
+      return PLAIN_ANSWER;
+    case 'CERT_HAS_EXPIRED':
+    case 'CERT_NOT_YET_VALID':
+      return 'tls: failed to verify certificate: x509: certificate has expired or is not yet valid';
+    case 'ERR_TLS_CERT_ALTNAME_INVALID':
+      return `tls: failed to verify certificate: x509: certificate is valid for ${(error as { cert?: { subjectaltname?: string } }).cert?.subjectaltname?.replace(/(?:DNS|IP Address):/g, '') ?? 'other names'}, not ${hostname}`;
     case 'DEPTH_ZERO_SELF_SIGNED_CERT':
     case 'SELF_SIGNED_CERT_IN_CHAIN':
     case 'UNABLE_TO_VERIFY_LEAF_SIGNATURE':
     case 'UNABLE_TO_GET_ISSUER_CERT_LOCALLY':
       return 'tls: failed to verify certificate: x509: certificate signed by unknown authority';
     default:
-      return message;
+      return code.startsWith('ERR_SSL_TLSV') || /alert/i.test(message)
+        ? `remote error: tls: ${tlsAlert(message)}`
+        : message;
   }
+}
+
+/** OpenSSL's "…:SSL alert number 116" or "…tlsv13 alert certificate required:…" in a word. */
+function tlsAlert(message: string): string {
+  return /alert ([a-z ]+)/i.exec(message.replace(/SSL alert number/i, ''))?.[1]?.trim() ?? 'handshake failure';
 }

@@ -41,13 +41,18 @@ export async function* withProgress(
 }
 
 /** Reports `current` of `total` under one text, at most every 100 ms, the first and the last always. */
-export function figures(report: Report, id: string, text: string, total: number): (current: number) => void {
+export function figures(
+  report: Report,
+  id: string | undefined,
+  text: string,
+  total: number,
+): (current: number) => void {
   let lastMs = -Infinity;
   return (current) => {
     const nowMs = performance.now();
-    if (nowMs - lastMs < FIGURES_MS && current < total) return;
+    if (nowMs - lastMs < FIGURES_MS && (current < total || total === 0)) return;
     lastMs = nowMs;
-    report({ kind: 'status', id, text, current, total });
+    report({ kind: 'status', ...(id !== undefined && { id }), text, current, total });
   };
 }
 

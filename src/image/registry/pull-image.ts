@@ -1,5 +1,6 @@
 /** `docker pull`. Source: moby v28 distribution/pull_v2.go (order, progress lines, messages). */
 import { createReadStream } from 'node:fs';
+import { setTimeout as sleep } from 'node:timers/promises';
 
 import { EngineError } from '../../core/engine-error.ts';
 import { shortId } from '../../core/id.ts';
@@ -9,13 +10,14 @@ import { chainIdOf } from '../digest.ts';
 import { parseConfigFile } from '../image-config.ts';
 import type { ImageRecord } from '../image-table.ts';
 import { HOST_PLATFORM } from '../image-stores.ts';
-import type { Lease } from '../layer-store.ts';
-import { imagesOf, MEDIA, parseManifest, type Descriptor, type Manifest } from '../oci.ts';
-import { choosePlatform, matchesPlatform } from '../platform.ts';
+import type { Lease, StagedLayer } from '../layer-store.ts';
+import { imagesOf, parseManifest, type Descriptor, type Manifest } from '../oci.ts';
+import { choosePlatform, formatPlatform, isSamePlatform, matchesPlatform, platformMismatch } from '../platform.ts';
 import type { Digest, Images, Platform, Progress } from '../port.ts';
 import {
   familiarName,
   familiarReference,
+  formatReference,
   parseReference,
   repositoryName,
   withDefaultTag,
@@ -25,21 +27,32 @@ import {
 } from '../reference.ts';
 
 import { figures, withProgress, type Report } from './progress-queue.ts';
-import { RegistryClient } from './registry-client.ts';
-import { pullError } from './registry-error.ts';
+import { RegistryClient, type FetchedManifest } from './registry-client.ts';
+import { isFinal, pullError, RegistryError } from './registry-error.ts';
 import type { RegistryStores } from './registry-stores.ts';
 
 type PullOptions = Parameters<Images['pull']>[0];
 
 const INDEX_DEPTH_MAX = 3;
-/** Configs of these types make images; others (Helm charts, signatures …) do not. Empty: it does not say. */
-const CONFIG_TYPES: ReadonlySet<string> = new Set([
-  MEDIA.dockerConfig,
-  MEDIA.ociConfig,
+const CONFIG_ATTEMPTS_MAX = 5;
+const CONFIG_RETRY_MS = 250;
+/** Configs and layers of images, as such or before a ".". The last four are what old registries said of them. */
+const IMAGE_TYPES: readonly string[] = [
+  'application/vnd.oci.image',
+  'application/vnd.docker',
   'application/octet-stream',
+  'application/json',
   'text/html',
   '',
-]);
+];
+
+interface Place {
+  readonly blob: Descriptor;
+  readonly diffId: Digest;
+  /** Chain ID of the layer below; "" for none. */
+  readonly parent: Digest;
+  readonly chainId: Digest;
+}
 
 export function pullImage(stores: RegistryStores, options: PullOptions): AsyncIterable<Progress> {
   const asked = parseReference(options.reference);
@@ -48,39 +61,33 @@ export function pullImage(stores: RegistryStores, options: PullOptions): AsyncIt
   const reference = options.allTags ? asked : withDefaultTag(asked);
   return withProgress(options.signal, async (report, signal) => {
     try {
-      using client = await RegistryClient.connect(reference, {
-        purpose: 'pull',
-        auth: options.auth,
-        registry: stores.options,
-        signal,
-      });
-      await pullAll(new Pull(stores, client, options.platform, report, signal), reference, options.allTags, report);
-      stores.images.emit(
-        'pull',
-        familiarReference(reference),
-        familiarName(reference),
-        stores.images.table.tagged(reference)?.imageId,
+      await RegistryClient.use(
+        reference,
+        { purpose: 'pull', auth: options.auth, registry: stores.options, signal },
+        (client) => new Pull(stores, client, options.platform, report, signal).all(reference, options.allTags),
       );
     } catch (error) {
       if (signal.aborted) throw new EngineError('REGISTRY_UNREACHABLE', 'context canceled', { cause: error });
       throw pullError(error, reference);
     }
+    const pulled = stores.images.table.tagged(reference)?.imageId;
+    stores.images.emit('pull', familiarReference(reference), familiarName(reference), pulled);
+    if (options.platform !== null) warnOfPlatform(stores, reference, options.platform, report);
   });
 }
 
-async function pullAll(pull: Pull, reference: Reference, allTags: boolean, report: Report): Promise<void> {
-  const references = allTags ? (await pull.client.tags()).map((tag) => withTag(reference, tag)) : [reference];
-  let isNewer = false;
-  for (const each of references) isNewer = (await pull.one(each)) || isNewer;
-  const name = allTags ? familiarName(reference) : familiarReference(reference);
-  report({
-    kind: 'status',
-    text: isNewer ? `Status: Downloaded newer image for ${name}` : `Status: Image is up to date for ${name}`,
-  });
+/** An image that is for one platform alone is taken whatever was asked for. Source: moby v28 daemon/images/image_pull.go. */
+function warnOfPlatform(stores: RegistryStores, reference: Reference, platform: Platform, report: Report): void {
+  const { table } = stores.images;
+  const tagged = table.tagged(reference);
+  const record = tagged && table.get(tagged.imageId);
+  if (record === undefined || matchesPlatform(record.file, platform)) return;
+  const { message } = platformMismatch(formatReference(reference), record.file, platform);
+  report({ kind: 'status', text: `WARNING: ${message}` });
 }
 
 class Pull {
-  readonly client: RegistryClient;
+  readonly #client: RegistryClient;
   readonly #stores: RegistryStores;
   readonly #platform: Platform | null;
   readonly #report: Report;
@@ -94,27 +101,67 @@ class Pull {
     signal: AbortSignal,
   ) {
     this.#stores = stores;
-    this.client = client;
+    this.#client = client;
     this.#platform = platform;
     this.#report = report;
     this.#signal = signal;
   }
 
+  async all(reference: Reference, allTags: boolean): Promise<void> {
+    const references = allTags ? (await this.#client.tags()).map((tag) => withTag(reference, tag)) : [reference];
+    let isNewer = false;
+    for (const each of references) isNewer = (await this.#one(each)) || isNewer;
+    const name = allTags ? familiarName(reference) : familiarReference(reference);
+    this.#report({
+      kind: 'status',
+      text: isNewer ? `Status: Downloaded newer image for ${name}` : `Status: Image is up to date for ${name}`,
+    });
+  }
+
   /** True when the reference now names another image than before. */
-  async one(reference: Reference): Promise<boolean> {
+  async #one(reference: Reference): Promise<boolean> {
     const { images } = this.#stores;
-    const wanted = reference.digest === '' ? reference.tag : reference.digest;
-    const fetched = await this.client.manifest(wanted);
-    this.#report({ kind: 'status', id: wanted, text: `Pulling from ${familiarPath(reference)}` });
-    const image = await this.#chooseImage(parseManifest(fetched.bytes, fetched.mediaType), 0);
-    const record = await this.#pullImage(reference, image.manifest, image.digest ?? fetched.digest);
-    this.#report({ kind: 'status', text: `Digest: ${fetched.digest}` });
-    const byDigest = withDigest(reference, fetched.digest);
-    const named = reference.digest === '' ? reference : byDigest;
-    const isNewer = images.table.tagged(named)?.imageId !== record.id;
+    const digest = reference.digest || (await this.#client.manifestDigest(reference.tag));
+    const known = digest === null ? null : this.#known(withDigest(reference, digest));
+    const fetched = known === null ? await this.#manifest(reference, digest) : null;
+    const id = reference.digest === '' ? reference.tag : formatReference({ ...reference, tag: '' });
+    this.#report({ kind: 'status', id, text: `Pulling from ${reference.path}` });
+    const record = known ?? (await this.#fetchImage(reference, fetched!));
+    const named = digest !== null && known !== null ? digest : fetched!.digest;
+    this.#report({ kind: 'status', text: `Digest: ${named}` });
+    const byDigest = withDigest(reference, named);
+    const isNewer = images.table.tagged(reference.digest === '' ? reference : byDigest)?.imageId !== record.id;
     images.recordReference(byDigest, record.id);
-    if (isNewer) images.recordReference(named, record.id);
+    if (isNewer && reference.digest === '') images.recordReference(reference, record.id);
     return isNewer;
+  }
+
+  /** What an earlier pull has found under this digest, if it is for the platform that is wanted now. */
+  #known(byDigest: Reference): ImageRecord | null {
+    const { table } = this.#stores.images;
+    const record = table.get(table.tagged(byDigest)?.imageId ?? '');
+    return record !== undefined && isSamePlatform(record.file, this.#wanted) ? record : null;
+  }
+
+  get #wanted(): Platform {
+    return this.#platform ?? HOST_PLATFORM;
+  }
+
+  /** By digest, so that it is what the tag named; registries that cannot do that are asked for the tag. */
+  async #manifest(reference: Reference, digest: Digest | null): Promise<FetchedManifest> {
+    if (reference.digest === '' && digest !== null) {
+      try {
+        return await this.#client.manifest(digest);
+      } catch (error) {
+        if (!(error instanceof RegistryError) || error.status !== 404) throw error;
+      }
+    }
+    return await this.#client.manifest(reference.digest || reference.tag);
+  }
+
+  async #fetchImage(reference: Reference, fetched: FetchedManifest): Promise<ImageRecord> {
+    const image = await this.#chooseImage(parseManifest(fetched.bytes, fetched.mediaType), 0);
+    return await this.#pullImage(reference, image.manifest, image.digest ?? fetched.digest);
   }
 
   async #chooseImage(
@@ -122,12 +169,12 @@ class Pull {
     depth: number,
   ): Promise<{ readonly manifest: Manifest & { readonly kind: 'image' }; readonly digest: Digest | null }> {
     if (manifest.kind === 'image') return { manifest, digest: null };
-    const wanted = this.#platform ?? HOST_PLATFORM;
-    const chosen = choosePlatform(imagesOf(manifest.manifests), wanted);
-    const shown = `${wanted.os}/${wanted.architecture}${wanted.variant === '' ? '' : `/${wanted.variant}`}`;
-    if (chosen === null || depth === INDEX_DEPTH_MAX)
+    const chosen = choosePlatform(imagesOf(manifest.manifests), this.#wanted);
+    if (chosen === null || depth === INDEX_DEPTH_MAX) {
+      const shown = formatPlatform(this.#wanted);
       throw new EngineError('REGISTRY_NOT_FOUND', `no matching manifest for ${shown} in the manifest list entries`);
-    const fetched = await this.client.manifest(chosen.digest);
+    }
+    const fetched = await this.#client.manifest(chosen.digest);
     const inner = await this.#chooseImage(parseManifest(fetched.bytes, fetched.mediaType), depth + 1);
     return { manifest: inner.manifest, digest: inner.digest ?? fetched.digest };
   }
@@ -138,23 +185,20 @@ class Pull {
     manifestDigest: Digest,
   ): Promise<ImageRecord> {
     const { images } = this.#stores;
-    if (!CONFIG_TYPES.has(manifest.config.mediaType))
-      throw new EngineError('IMAGE_ARCHIVE_INVALID', `unsupported media type ${manifest.config.mediaType}`);
+    const known = images.table.get(manifest.config.digest);
+    if (known !== undefined) {
+      this.#learn(reference, manifest.layers, known.file.layers);
+      return known;
+    }
+    for (const { mediaType } of [manifest.config, ...manifest.layers]) checkMediaType(mediaType);
     using lease = images.layers.lease();
     const config = await this.#config(manifest.config);
     const file = parseConfigFile(config);
-    if (this.#platform !== null && !matchesPlatform(file, this.#platform)) {
-      const show = ({ os, architecture, variant }: Platform): string =>
-        [os, architecture, variant].filter((part) => part !== '').join('/');
-      throw new EngineError(
-        'IMAGE_NOT_FOUND',
-        `image with reference ${familiarReference(reference)} was found but its platform (${show(file)}) does not match the specified platform (${show(this.#platform)})`,
-      );
-    }
     if (file.layers.length !== manifest.layers.length)
       throw new EngineError('IMAGE_CORRUPT', "layers from manifest don't match image configuration");
     try {
-      await this.#layers(reference, manifest.layers, file.layers, lease);
+      await this.#layers(manifest.layers, file.layers, lease);
+      this.#learn(reference, manifest.layers, file.layers);
       return await images.add(config, { expectedId: manifest.config.digest, manifestDigest });
     } catch (error) {
       await images.collectLayers();
@@ -162,23 +206,35 @@ class Pull {
     }
   }
 
+  /** Where the layers can be had: what is at a registry needs not be sent there again. */
+  #learn(reference: Reference, blobs: readonly Descriptor[], diffIds: readonly Digest[]): void {
+    for (const [i, { digest, size, mediaType }] of blobs.entries()) {
+      const diffId = diffIds[i];
+      if (diffId !== undefined && !/zstd|tar$/.test(mediaType))
+        this.#stores.sources.add(diffId, { digest, size, repository: repositoryName(reference) });
+    }
+  }
+
   async #config({ digest }: Descriptor): Promise<Buffer> {
-    const { images } = this.#stores;
-    return images.table.get(digest) === undefined ? await this.client.blob(digest) : await images.blobs.get(digest);
+    for (let attempt = 1; ; attempt++) {
+      try {
+        return await this.#client.blob(digest);
+      } catch (error) {
+        this.#signal.throwIfAborted();
+        if (isFinal(error) || attempt === CONFIG_ATTEMPTS_MAX) throw configError(error, attempt);
+        await sleep(CONFIG_RETRY_MS * 2 ** (attempt - 1), undefined, { signal: this.#signal });
+      }
+    }
   }
 
   /** Downloads side by side, unpacks one after the other from the bottom. */
-  async #layers(
-    reference: Reference,
-    blobs: readonly Descriptor[],
-    diffIds: readonly Digest[],
-    lease: Lease,
-  ): Promise<void> {
-    const { images, downloads, sources } = this.#stores;
+  async #layers(blobs: readonly Descriptor[], diffIds: readonly Digest[], lease: Lease): Promise<void> {
+    const { images, downloads } = this.#stores;
     const stop = new AbortController();
     const signal = AbortSignal.any([this.#signal, stop.signal]);
     const started = new Map<Digest, Promise<string>>();
-    let isDone = false;
+    /** Worth keeping if this pull fails: whole, and not found to be wrong. */
+    const good = new Set<Digest>(blobs.map(({ digest }) => digest));
     let parent = '';
     const places = blobs.map((blob, i) => {
       const place = { blob, diffId: diffIds[i]!, parent, chainId: chainIdOf(parent, diffIds[i]!) };
@@ -190,33 +246,54 @@ class Pull {
     try {
       for (const { blob } of missing) {
         if (started.has(blob.digest)) continue;
-        const download = downloads.fetch(this.client, blob, this.#downloadEvents(blob), signal);
-        download.catch(() => stop.abort(new Error('another layer failed'))); // awaited below
+        const download = downloads.fetch(this.#client, blob, this.#downloadEvents(blob), signal);
+        download.catch((error: unknown) => stop.abort(error)); // awaited below
         started.set(blob.digest, download);
       }
-      for (const { blob, diffId, parent: below } of missing) {
-        const path = await firstFailure(started.get(blob.digest)!, started.values());
-        const staged = await images.layers.stage(await decompress(this.#reading(path, blob), { allowPrograms: false }));
-        if (staged.diffId !== diffId) {
-          await images.layers.discard(staged.path);
-          throw new EngineError('IMAGE_CORRUPT', "layers from manifest don't match image configuration");
+      for (const place of missing) {
+        const path = await firstFailure(started.get(place.blob.digest)!, started.values());
+        try {
+          await this.#unpack(place, path, lease);
+        } catch (error) {
+          good.delete(place.blob.digest);
+          throw error;
         }
-        await images.layers.adopt(staged, below, lease);
-        this.#say(blob, 'Pull complete');
       }
-      for (const { blob, diffId } of places) {
-        if (!/zstd|tar$/.test(blob.mediaType))
-          sources.add(diffId, { digest: blob.digest, size: blob.size, repository: repositoryName(reference) });
-      }
-      isDone = true;
+      good.clear();
     } finally {
       stop.abort(new Error('done'));
       for (const [digest, download] of started) {
         await download.then(
-          () => downloads.release(digest, { keep: !isDone }),
+          () => downloads.release(digest, { keep: good.has(digest) }),
           () => {},
         );
       }
+    }
+  }
+
+  /** Once, also where several pulls have the same layer. */
+  async #unpack(place: Place, path: string, lease: Lease): Promise<void> {
+    const { images, unpacking } = this.#stores;
+    using _turn = await unpacking.enter(place.chainId, this.#signal);
+    if (images.layers.get(place.chainId) === undefined) {
+      const staged = await this.#stage(path, place.blob);
+      if (staged.diffId !== place.diffId) {
+        await images.layers.discard(staged.path);
+        throw new EngineError('IMAGE_CORRUPT', "layers from manifest don't match image configuration");
+      }
+      await images.layers.adopt(staged, place.parent, lease);
+    }
+    this.#say(place.blob, 'Pull complete');
+  }
+
+  async #stage(path: string, blob: Descriptor): Promise<StagedLayer> {
+    try {
+      const tar = await decompress(this.#reading(path, blob), { allowPrograms: false });
+      return await this.#stores.images.layers.stage(tar);
+    } catch (error) {
+      this.#signal.throwIfAborted();
+      if (!(error instanceof EngineError)) throw error;
+      throw new EngineError(error.code, `failed to register layer: ${error.message}`, { cause: error });
     }
   }
 
@@ -225,6 +302,7 @@ class Pull {
     return {
       waiting: () => this.#say(blob, 'Waiting'),
       progress,
+      retrying: (seconds) => this.#say(blob, `Retrying in ${seconds} second${seconds === 1 ? '' : 's'}`),
       verifying: () => this.#say(blob, 'Verifying Checksum'),
       complete: () => this.#say(blob, 'Download complete'),
     };
@@ -252,7 +330,19 @@ async function firstFailure<T>(wanted: Promise<T>, all: Iterable<Promise<T>>): P
   return await Promise.race([wanted, ...[...all].map((other) => other.then(() => wanted))]);
 }
 
-/** Without the domain, as the CLI shows it: "library/busybox". */
-function familiarPath({ path }: Reference): string {
-  return path;
+/** Signatures, charts and models are kept in registries too. Source: moby v28 distribution/pull_v2.go checkSupportedMediaType(). */
+function checkMediaType(mediaType: string): void {
+  const lower = mediaType.toLowerCase();
+  if (lower.startsWith('application/vnd.docker.ai.')) {
+    const message = 'AI models are not yet supported by the Engine, please use "docker model pull/run" instead';
+    throw new EngineError('IMAGE_ARCHIVE_INVALID', message);
+  }
+  if (IMAGE_TYPES.some((type) => lower === type || (type !== '' && lower.startsWith(`${type}.`)))) return;
+  throw new EngineError('IMAGE_ARCHIVE_INVALID', `unsupported media type ${mediaType}`);
+}
+
+function configError(error: unknown, attempts: number): unknown {
+  if (!(error instanceof EngineError)) return error;
+  const message = `error pulling image configuration: download failed after attempts=${attempts}: ${error.message}`;
+  return new EngineError(error.code, message, { cause: error });
 }

@@ -2,6 +2,7 @@
 import { createGzip } from 'node:zlib';
 import { Readable } from 'node:stream';
 import { pipeline } from 'node:stream/promises';
+import { setTimeout as sleep } from 'node:timers/promises';
 
 import { EngineError } from '../../core/engine-error.ts';
 import { shortId } from '../../core/id.ts';
@@ -9,7 +10,7 @@ import { shortId } from '../../core/id.ts';
 import { DigestCounter, digestOf } from '../digest.ts';
 import type { ImageRecord } from '../image-table.ts';
 import { MEDIA } from '../oci.ts';
-import { matchesPlatform } from '../platform.ts';
+import { matchesPlatform, platformMismatch } from '../platform.ts';
 import type { Digest, Images, Progress } from '../port.ts';
 import {
   familiarName,
@@ -24,12 +25,15 @@ import {
 import type { LayerSource } from './layer-sources.ts';
 import { figures, withProgress, type Report } from './progress-queue.ts';
 import { RegistryClient } from './registry-client.ts';
+import { isFinal } from './registry-error.ts';
 import type { RegistryStores } from './registry-stores.ts';
 
 type PushOptions = Parameters<Images['push']>[0];
 
 /** Tried at a registry before a layer is sent. */
 const CANDIDATES_MAX = 4;
+/** Of sending a layer. */
+const ATTEMPTS_MAX = 5;
 
 export function pushImage(stores: RegistryStores, options: PushOptions): AsyncIterable<Progress> {
   const asked = parseReference(options.reference);
@@ -39,20 +43,20 @@ export function pushImage(stores: RegistryStores, options: PushOptions): AsyncIt
   const reference = options.allTags ? asked : withDefaultTag(asked);
   const chosen = chooseTags(stores, reference, options);
   return withProgress(options.signal, async (report, signal) => {
+    report({ kind: 'status', text: `The push refers to repository [${repositoryName(reference)}]` });
     try {
-      report({ kind: 'status', text: `The push refers to repository [${repositoryName(reference)}]` });
-      using client = await RegistryClient.connect(reference, {
-        purpose: 'push',
-        auth: options.auth,
-        registry: stores.options,
-        signal,
-      });
-      for (const { tagged, record } of chosen) await new Push(stores, client, report, signal).one(tagged, record);
-      stores.images.emit('push', familiarReference(reference), familiarName(reference), chosen[0]?.record.id);
+      await RegistryClient.use(
+        reference,
+        { purpose: 'push', auth: options.auth, registry: stores.options, signal },
+        async (client) => {
+          for (const { tagged, record } of chosen) await new Push(stores, client, report, signal).one(tagged, record);
+        },
+      );
     } catch (error) {
       if (signal.aborted) throw new EngineError('REGISTRY_UNREACHABLE', 'context canceled', { cause: error });
       throw error;
     }
+    stores.images.emit('push', familiarReference(reference), familiarName(reference), chosen[0]?.record.id);
   });
 }
 
@@ -80,12 +84,8 @@ function chooseTags(
   return tags.map((tagged) => {
     const record = table.get(table.tagged(tagged)!.imageId)!;
     const { platform } = options;
-    if (platform !== null && !matchesPlatform(record.file, platform)) {
-      throw new EngineError(
-        'IMAGE_NOT_FOUND',
-        `image with reference ${familiarReference(tagged)} was found but does not match the specified platform: wanted ${platform.os}/${platform.architecture}`,
-      );
-    }
+    if (platform !== null && !matchesPlatform(record.file, platform))
+      throw platformMismatch(familiarReference(tagged), record.file, platform);
     return { tagged, record };
   });
 }
@@ -149,7 +149,7 @@ class Push {
     using _slot = await this.#stores.uploads.enter(signal);
     const repository = repositoryName(reference);
     const known = (await this.#existing(diffId)) ?? (await this.#mounted(reference, diffId));
-    const source = known ?? (await this.#send(diffId, chainId, repository, signal));
+    const source = known ?? (await this.#sendAgain(diffId, chainId, repository, signal));
     this.#stores.sources.add(diffId, { ...source, repository });
     return source;
   }
@@ -176,6 +176,22 @@ class Push {
       return source;
     }
     return null;
+  }
+
+  /** Source: moby v28 distribution/xfer/upload.go (attempts and their lines). */
+  async #sendAgain(diffId: Digest, chainId: Digest, repository: string, signal: AbortSignal): Promise<LayerSource> {
+    for (let attempt = 1; ; attempt++) {
+      try {
+        return await this.#send(diffId, chainId, repository, signal);
+      } catch (error) {
+        signal.throwIfAborted();
+        if (isFinal(error) || attempt === ATTEMPTS_MAX) throw error;
+        for (let left = attempt; left > 0; left--) {
+          this.#say(diffId, `Retrying in ${left} second${left === 1 ? '' : 's'}`);
+          await sleep(1000, undefined, { signal });
+        }
+      }
+    }
   }
 
   async #send(diffId: Digest, chainId: Digest, repository: string, signal: AbortSignal): Promise<LayerSource> {

@@ -4,12 +4,14 @@ import { EngineError } from '../../core/engine-error.ts';
 import { isObject, parseConfigFile, parseJsonObject } from '../image-config.ts';
 import { imagesOf, parseManifest } from '../oci.ts';
 import type { Digest, Platform, RegistryAuth } from '../port.ts';
-import { parseReference, withDefaultTag, type Reference } from '../reference.ts';
+import { parseAnyReference, withDefaultTag, type Reference } from '../reference.ts';
 
+import { basicHeader } from './authorize.ts';
 import { endpointsOf, REGISTRY_DEFAULTS, type RegistryOptions } from './endpoint.ts';
 import { readBody, sendRequest } from './http-request.ts';
 import { RegistryClient } from './registry-client.ts';
-import { pullError, RegistryError } from './registry-error.ts';
+import { answerError } from './registry-error.ts';
+import { openUrl, type RemoteFile } from './remote-file.ts';
 
 export interface Registries {
   /** Resolves with an identity token or "". @throws REGISTRY_UNAUTHORIZED */
@@ -28,6 +30,8 @@ export interface Registries {
     readonly limit: number | null;
     readonly auth: RegistryAuth | null;
   }): Promise<readonly SearchResult[]>;
+  /** What is at a URL, through the same proxies. @throws REGISTRY_UNREACHABLE, REGISTRY_NOT_FOUND, … by its status */
+  open(url: string, signal: AbortSignal): Promise<RemoteFile>;
 }
 
 export interface SearchResult {
@@ -37,14 +41,8 @@ export interface SearchResult {
   readonly official: boolean;
 }
 
-const HUB_ADDRESSES: ReadonlySet<string> = new Set([
-  '',
-  'docker.io',
-  'index.docker.io',
-  'registry-1.docker.io',
-  'registry.hub.docker.com',
-]);
-const HUB_SEARCH_HOST = 'index.docker.io';
+/** What the login of Docker's own registry is known by. */
+const HUB_HOSTS: ReadonlySet<string> = new Set(['', 'docker.io', 'index.docker.io']);
 const SEARCH_COUNT_DEFAULT = 25;
 const SEARCH_COUNT_MAX = 100;
 const TIMEOUT_MS = 60_000;
@@ -52,40 +50,31 @@ const TIMEOUT_MS = 60_000;
 export function openRegistries(given: Partial<RegistryOptions> = {}): Registries {
   const registry = { ...REGISTRY_DEFAULTS, ...given };
   return {
-    authenticate: async (auth) => await authenticate(auth, registry),
+    authenticate: async (auth) => {
+      const host = hostOf(auth.serverAddress);
+      return await RegistryClient.use(
+        { domain: HUB_HOSTS.has(host) ? 'docker.io' : host, path: '' },
+        { purpose: 'push', auth, registry, signal: AbortSignal.timeout(TIMEOUT_MS) },
+        (client) => client.checkCredentials(),
+      );
+    },
     distribution: async (text, auth) => {
-      const reference = withDefaultTag(parseReference(text));
+      const any = parseAnyReference(text);
+      if (any.kind === 'id') throw new EngineError('REGISTRY_UNREACHABLE', 'no manifest found for full image ID');
+      const reference = withDefaultTag(any.reference);
       try {
-        using client = await RegistryClient.connect(reference, {
-          purpose: 'pull',
-          auth,
-          registry,
-          signal: AbortSignal.timeout(TIMEOUT_MS),
-        });
-        return await inspect(client, reference);
+        return await RegistryClient.use(
+          reference,
+          { purpose: 'pull', auth, registry, signal: AbortSignal.timeout(TIMEOUT_MS) },
+          (client) => inspect(client, reference),
+        );
       } catch (error) {
-        throw pullError(error, reference);
+        throw answerError(error);
       }
     },
-    search: async ({ term, limit }) => await search(term, limit, registry),
+    search: async (options) => await search(options, registry),
+    open: async (url, signal) => await openUrl(url, registry, signal),
   };
-}
-
-async function authenticate(auth: RegistryAuth, registry: RegistryOptions): Promise<string> {
-  const host = hostOf(auth.serverAddress);
-  const domain = HUB_ADDRESSES.has(host) ? 'docker.io' : host;
-  if (auth.username === '' && auth.identityToken === '')
-    throw new EngineError('REGISTRY_UNAUTHORIZED', 'no basic auth credentials');
-  try {
-    using client = await RegistryClient.connect(
-      { domain, path: '' },
-      { purpose: 'push', auth, registry, signal: AbortSignal.timeout(TIMEOUT_MS) },
-    );
-    return await client.checkCredentials();
-  } catch (error) {
-    if (!(error instanceof RegistryError) || (error.status !== 401 && error.status !== 403)) throw error;
-    throw new EngineError('REGISTRY_UNAUTHORIZED', `Get "https://${host}/v2/": ${error.message}`, { cause: error });
-  }
 }
 
 async function inspect(client: RegistryClient, reference: Reference): ReturnType<Registries['distribution']> {
@@ -98,26 +87,30 @@ async function inspect(client: RegistryClient, reference: Reference): ReturnType
   return { descriptor, platforms: [{ os, architecture, variant, ...(osVersion !== '' && { osVersion }) }] };
 }
 
-/** "host:port/term" asks another registry than Docker's. */
-async function search(term: string, limit: number | null, registry: RegistryOptions): Promise<SearchResult[]> {
+/** "host:port/term" asks another registry than Docker's. Source: moby v28 registry/search.go, search_session.go. */
+async function search(
+  { term, limit, auth }: Parameters<Registries['search']>[0],
+  registry: RegistryOptions,
+): Promise<SearchResult[]> {
   if (/^https?:\/\//.test(term))
-    throw new EngineError('PARAMETER_INVALID', `invalid repository name (${term}), must not have a scheme`);
+    throw invalid(`invalid repository name: repository name (${term}) should not have a scheme`);
   const count = limit === null || limit === 0 ? SEARCH_COUNT_DEFAULT : limit;
-  if (count > SEARCH_COUNT_MAX)
-    throw new EngineError('PARAMETER_INVALID', `limit ${count} is outside the range of [1, ${SEARCH_COUNT_MAX}]`);
+  if (count > SEARCH_COUNT_MAX) throw invalid(`limit ${count} is outside the range of [1, ${SEARCH_COUNT_MAX}]`);
   const slash = term.indexOf('/');
   const first = slash === -1 ? '' : term.slice(0, slash);
   const isHost = /[.:]/.test(first) || first === 'localhost';
-  const host = isHost ? first : HUB_SEARCH_HOST;
-  const query = new URLSearchParams({ q: isHost ? term.slice(slash + 1) : term, n: String(count) });
-  const endpoints = await endpointsOf(host, 'push', registry);
+  const query = new URLSearchParams({
+    q: isHost ? term.slice(slash + 1) : term.replace(/^library\//, ''),
+    n: String(count),
+  });
   let failure: unknown;
-  for (const endpoint of endpoints) {
+  for (const endpoint of await endpointsOf(isHost ? first : registry.searchHost, 'push', registry)) {
     using _open = endpoint;
     try {
-      const response = await sendRequest(endpoint, {
+      const response = await sendRequest(endpoint.transport, {
         method: 'GET',
         url: `${endpoint.baseUrl}/v1/search?${query.toString()}`,
+        headers: { 'X-Docker-Token': 'true', ...(auth !== null && auth.username !== '' && basicHeader(auth)) },
         signal: AbortSignal.timeout(TIMEOUT_MS),
       });
       const body = await readBody(response);
@@ -149,4 +142,8 @@ function hostOf(serverAddress: string): string {
 
 function textOf(value: unknown): string {
   return typeof value === 'string' ? value : '';
+}
+
+function invalid(message: string): EngineError {
+  return new EngineError('PARAMETER_INVALID', message);
 }

@@ -1,15 +1,18 @@
 /** One repository of one registry. Source: OCI distribution spec v1.1. */
+import { STATUS_CODES } from 'node:http';
+
 import { EngineError } from '../../core/engine-error.ts';
 
-import { checkSame, digestOf } from '../digest.ts';
+import { digestOf } from '../digest.ts';
+import { parseJsonObject } from '../image-config.ts';
 import { MANIFEST_BYTES_MAX, MEDIA } from '../oci.ts';
 import type { Digest, RegistryAuth } from '../port.ts';
-import type { Reference } from '../reference.ts';
+import { isDigest, type Reference } from '../reference.ts';
 
 import { Authorizer } from './authorize.ts';
 import { endpointsOf, type Endpoint, type RegistryOptions } from './endpoint.ts';
-import { readBody, sendRequest, unreachable, type HttpRequest, type HttpResponse } from './http-request.ts';
-import { registryError, RegistryError } from './registry-error.ts';
+import { bodyOf, readBody, sendRequest, type HttpRequest, type HttpResponse } from './http-request.ts';
+import { answerError, registryError, RegistryError } from './registry-error.ts';
 
 export interface FetchedManifest {
   readonly bytes: Buffer;
@@ -22,12 +25,13 @@ const ACCEPT = [MEDIA.dockerManifest, MEDIA.dockerIndex, MEDIA.ociManifest, MEDI
 );
 const TAG_PAGES_MAX = 1000;
 
-export class RegistryClient implements Disposable {
+export class RegistryClient {
   readonly #endpoint: Endpoint;
   readonly #authorizer: Authorizer;
   readonly #path: string;
   readonly #scopes: readonly string[];
   readonly #signal: AbortSignal;
+  #hasAnswered = false;
 
   private constructor(
     endpoint: Endpoint,
@@ -43,8 +47,11 @@ export class RegistryClient implements Disposable {
     this.#signal = signal;
   }
 
-  /** The first endpoint that answers. @throws REGISTRY_UNREACHABLE with the last one's reason */
-  static async connect(
+  /**
+   * Runs `use` at the endpoints of a registry in turn, until one of them can do it. @throws the last one's reason
+   * Source: moby v28 distribution/pull.go pullEndpoints(), errors.go continueOnError().
+   */
+  static async use<T>(
     reference: Pick<Reference, 'domain' | 'path'>,
     options: {
       readonly purpose: 'pull' | 'push';
@@ -52,36 +59,71 @@ export class RegistryClient implements Disposable {
       readonly registry: RegistryOptions;
       readonly signal: AbortSignal;
     },
-  ): Promise<RegistryClient> {
+    use: (client: RegistryClient) => Promise<T>,
+  ): Promise<T> {
     const { purpose, auth, signal } = options;
     const endpoints = await endpointsOf(reference.domain, purpose, options.registry);
-    let failure: unknown = new Error(`no endpoint for ${reference.domain}`);
-    for (const [i, endpoint] of endpoints.entries()) {
-      const authorizer = new Authorizer(endpoint, auth);
+    const scopes =
+      reference.path === '' ? [] : [`repository:${reference.path}:${purpose === 'push' ? 'push,pull' : 'pull'}`];
+    let failure: unknown = new Error(`no endpoints found for ${reference.domain}`);
+    /** Who has spoken TLS is not asked without. */
+    const secureHosts = new Set<string>();
+    for (const endpoint of endpoints) {
+      using _opened = endpoint;
+      const { protocol, host } = new URL(endpoint.baseUrl);
+      if (protocol === 'http:' && secureHosts.has(host)) continue;
+      const authorizer = new Authorizer(endpoint.transport, auth);
+      const client = new RegistryClient(endpoint, authorizer, reference.path, scopes, signal);
       try {
-        await ping(endpoint, authorizer, signal);
-        for (const other of endpoints) if (other !== endpoint) other[Symbol.dispose]();
-        const scopes =
-          reference.path === '' ? [] : [`repository:${reference.path}:${purpose === 'push' ? 'pull,push' : 'pull'}`];
-        return new RegistryClient(endpoint, authorizer, reference.path, scopes, signal);
+        await client.#ping();
+        return await use(client);
       } catch (error) {
-        if (signal.aborted) throw error;
+        const isAnswer =
+          (error instanceof RegistryError && error.registryCode !== '') ||
+          (error instanceof EngineError && error.code === 'REGISTRY_UNAUTHORIZED');
+        if (signal.aborted || (isAnswer && !endpoint.isMirror)) throw error;
+        if (client.#hasAnswered && protocol === 'https:') secureHosts.add(host);
         failure = error;
-        if (i + 1 === endpoints.length) for (const other of endpoints) other[Symbol.dispose]();
       }
     }
     throw failure;
   }
 
-  [Symbol.dispose](): void {
-    this.#endpoint[Symbol.dispose]();
-  }
-
-  /** Asks for nothing, with the credentials; an identity token where there are such, else "". @throws when they are not taken */
+  /**
+   * Asks for nothing, with the credentials; an identity token where there are such, else "".
+   * @throws REGISTRY_UNAUTHORIZED when a token server does not take them, REGISTRY_UNREACHABLE when the registry does not
+   * Source: moby v28 registry/auth.go loginV2().
+   */
   async checkCredentials(): Promise<string> {
     this.#authorizer.wantIdentity();
-    await readBody(await this.#send({ method: 'GET', url: `${this.#endpoint.baseUrl}/v2/` }));
+    const url = `${this.#endpoint.baseUrl}/v2/`;
+    try {
+      await readBody(await this.#send({ method: 'GET', url }));
+    } catch (error) {
+      if (!(error instanceof RegistryError)) throw error;
+      if (error.said !== error.message) throw answerError(error);
+      const status = `${error.status} ${STATUS_CODES[error.status] ?? ''}`.trim();
+      throw new EngineError('REGISTRY_UNREACHABLE', `login attempt to ${url} failed with status: ${status}`);
+    }
     return this.#authorizer.identityToken;
+  }
+
+  /** What a tag names, without fetching it (registries count fetches); null where the registry does not tell. */
+  async manifestDigest(tag: string): Promise<Digest | null> {
+    try {
+      const response = await this.#send({
+        method: 'HEAD',
+        url: this.#url(`manifests/${tag}`),
+        headers: { Accept: ACCEPT },
+      });
+      response.body.resume();
+      const digest = String(response.headers['docker-content-digest'] ?? '');
+      return isDigest(digest) ? digest : null;
+    } catch (error) {
+      // A HEAD has no reason in it; the GET that follows will say it.
+      if (error instanceof RegistryError && error.said === error.message) return null;
+      throw error;
+    }
   }
 
   /** By tag or digest; a digest is verified. */
@@ -91,8 +133,7 @@ export class RegistryClient implements Disposable {
       url: this.#url(`manifests/${tagOrDigest}`),
       headers: { Accept: ACCEPT },
     });
-    const bytes = await readBody(response);
-    if (bytes.length > MANIFEST_BYTES_MAX) throw new EngineError('REGISTRY_UNREACHABLE', 'the manifest is too large');
+    const bytes = await readBody(response, MANIFEST_BYTES_MAX);
     const digest = digestOf(bytes);
     if (tagOrDigest.includes(':') && tagOrDigest !== digest)
       throw new EngineError('IMAGE_CORRUPT', `manifest verification failed for digest ${tagOrDigest}`);
@@ -114,10 +155,10 @@ export class RegistryClient implements Disposable {
     let url: string | null = this.#url('tags/list');
     for (let page = 0; url !== null && page < TAG_PAGES_MAX; page++) {
       const response: HttpResponse = await this.#send({ method: 'GET', url });
-      const answer = JSON.parse((await readBody(response)).toString()) as { tags?: unknown };
+      const answer = parseJsonObject(await readBody(response), 'list of tags') as { tags?: unknown };
       if (Array.isArray(answer.tags)) tags.push(...answer.tags.filter((tag): tag is string => typeof tag === 'string'));
       const next: string | undefined = /<([^>]+)>\s*;\s*rel="?next"?/.exec(String(response.headers['link'] ?? ''))?.[1];
-      url = next === undefined ? null : new URL(next, url).href;
+      url = next === undefined || !URL.canParse(next, url) ? null : new URL(next, url).href;
     }
     return tags;
   }
@@ -125,27 +166,44 @@ export class RegistryClient implements Disposable {
   /** A small blob, verified. */
   async blob(digest: Digest): Promise<Buffer> {
     const bytes = await readBody(await this.#send({ method: 'GET', url: this.#url(`blobs/${digest}`) }));
-    checkSame('blob', digest, digestOf(bytes));
+    if (digestOf(bytes) !== digest)
+      throw new EngineError('IMAGE_CORRUPT', `image config verification failed for digest ${digest}`);
     return bytes;
   }
 
-  /** From `offset` on where the registry can; `offset` of the answer says. The caller verifies. */
+  /**
+   * From `offset` on where the registry can; `offset` of the answer says. `sizeBytes` is of the whole, null where the
+   * registry does not tell. The caller verifies.
+   */
   async openBlob(
     digest: Digest,
     offset: number,
-  ): Promise<{ readonly offset: number; readonly body: AsyncIterable<Uint8Array> }> {
+  ): Promise<{
+    readonly offset: number;
+    readonly sizeBytes: number | null;
+    readonly body: AsyncIterable<Uint8Array>;
+  }> {
     const headers = offset > 0 ? { Range: `bytes=${offset}-` } : {};
-    const response = await this.#send({ method: 'GET', url: this.#url(`blobs/${digest}`), headers });
-    const from =
-      response.status === 206 ? Number(/^bytes (\d+)-/.exec(response.headers['content-range'] ?? '')?.[1] ?? -1) : 0;
-    if (from !== 0 && from !== offset) {
+    let response: HttpResponse;
+    try {
+      response = await this.#send({ method: 'GET', url: this.#url(`blobs/${digest}`), headers });
+    } catch (error) {
+      if (offset > 0 && error instanceof RegistryError && error.status === 416) return await this.openBlob(digest, 0);
+      throw error;
+    }
+    const length = response.headers['content-length'];
+    if (response.status !== 206)
+      return { offset: 0, sizeBytes: length === undefined ? null : Number(length), body: bodyOf(response) };
+    const range = /^bytes (\d+)-\d+\/(\d+|\*)/.exec(response.headers['content-range'] ?? '');
+    const from = Number(range?.[1] ?? -1);
+    if (from !== offset) {
       response.body.destroy();
       throw new EngineError(
         'REGISTRY_UNREACHABLE',
         `the registry answered from byte ${from} where ${offset} was asked`,
       );
     }
-    return { offset: from, body: response.body };
+    return { offset, sizeBytes: range?.[2] === '*' ? null : Number(range?.[2]), body: bodyOf(response) };
   }
 
   /** Its size; null when the repository does not have it. */
@@ -219,9 +277,9 @@ export class RegistryClient implements Disposable {
     for (let attempt = 0; ; attempt++) {
       // Where a registry sends uploads to another host, the credentials stay here.
       const isOwn = request.url.startsWith(`${this.#endpoint.baseUrl}/`);
-      const authorization = isOwn ? await this.#authorizer.header([...this.#scopes, ...extraScopes], request) : null;
+      const authorization = isOwn ? await this.#authorize([...this.#scopes, ...extraScopes], request) : null;
       const headers = { ...request.headers, ...(authorization !== null && { Authorization: authorization }) };
-      const response = await sendRequest(this.#endpoint, { ...request, headers });
+      const response = await sendRequest(this.#endpoint.transport, { ...request, headers });
       if (response.status < 400) return response;
       const body = await readBody(response);
       const canRepeat = request.body === undefined || Buffer.isBuffer(request.body);
@@ -229,13 +287,22 @@ export class RegistryClient implements Disposable {
       this.#authorizer.challenge(response.headers['www-authenticate']);
     }
   }
-}
 
-/** Whether there is a registry, and what it asks for. */
-async function ping(endpoint: Endpoint, authorizer: Authorizer, signal: AbortSignal): Promise<void> {
-  const request: HttpRequest = { method: 'GET', url: `${endpoint.baseUrl}/v2/`, signal };
-  const response = await sendRequest(endpoint, request);
-  await readBody(response);
-  if (response.status === 401) authorizer.challenge(response.headers['www-authenticate']);
-  else if (response.status >= 500) throw unreachable(request, `received unexpected HTTP status: ${response.status}`);
+  async #authorize(scopes: readonly string[], request: HttpRequest): Promise<string | null> {
+    try {
+      return await this.#authorizer.header(scopes, request);
+    } catch (error) {
+      throw error instanceof RegistryError ? error.during(request) : error;
+    }
+  }
+
+  /** Whether there is a registry, and what it asks for. */
+  async #ping(): Promise<void> {
+    const request: HttpRequest = { method: 'GET', url: `${this.#endpoint.baseUrl}/v2/`, signal: this.#signal };
+    const response = await sendRequest(this.#endpoint.transport, request);
+    this.#hasAnswered = true;
+    const body = await readBody(response);
+    if (response.status === 401) this.#authorizer.challenge(response.headers['www-authenticate']);
+    else if (response.status >= 500) throw registryError(response, body, request);
+  }
 }

@@ -1,57 +1,90 @@
 /** What a registry says when it refuses. Source: OCI distribution spec "Error Codes"; moby v28 distribution/errors.go. */
-import { EngineError } from '../../core/engine-error.ts';
+import { STATUS_CODES } from 'node:http';
+
+import { EngineError, type ErrorCode } from '../../core/engine-error.ts';
 
 import { isObject } from '../image-config.ts';
 import { familiarName, familiarReference, type Reference } from '../reference.ts';
 
-import type { HttpRequest, HttpResponse } from './http-request.ts';
+import { parseChallenges } from './challenge.ts';
+import { unreachable, type HttpRequest, type HttpResponse } from './http-request.ts';
 
 /** `registryCode`: "DENIED", "MANIFEST_UNKNOWN", …; "" when it gave none. */
 export class RegistryError extends EngineError {
   readonly registryCode: string;
   readonly status: number;
+  /** What the registry said, without the request that it was said to. */
+  readonly said: string;
 
-  constructor(message: string, registryCode: string, status: number) {
+  constructor(message: string, registryCode: string, status: number, said: string = message) {
     super('REGISTRY_UNREACHABLE', message);
     this.registryCode = registryCode;
     this.status = status;
+    this.said = said;
+  }
+
+  /** Refused by the token server while `request` was to be made: Go's client names the request. */
+  during(request: Pick<HttpRequest, 'method' | 'url'>): RegistryError {
+    return new RegistryError(unreachable(request, this.said).message, this.registryCode, this.status, this.said);
   }
 }
 
-const STATUS_TEXT: Readonly<Record<number, string>> = {
-  400: 'Bad Request',
-  403: 'Forbidden',
-  404: 'Not Found',
-  405: 'Method Not Allowed',
-  429: 'Too Many Requests',
-  500: 'Internal Server Error',
-  502: 'Bad Gateway',
-  503: 'Service Unavailable',
-  504: 'Gateway Timeout',
-};
 const TEXT_LENGTH_MAX = 512;
+/** Others are "unknown". Source: distribution registry/api/errcode, registry/api/v2/errors.go. */
+const CODES: ReadonlySet<string> = new Set([
+  'UNSUPPORTED',
+  'UNAUTHORIZED',
+  'DENIED',
+  'UNAVAILABLE',
+  'TOOMANYREQUESTS',
+  'DIGEST_INVALID',
+  'SIZE_INVALID',
+  'NAME_INVALID',
+  'TAG_INVALID',
+  'NAME_UNKNOWN',
+  'MANIFEST_UNKNOWN',
+  'MANIFEST_INVALID',
+  'MANIFEST_UNVERIFIED',
+  'MANIFEST_BLOB_UNKNOWN',
+  'BLOB_UNKNOWN',
+  'BLOB_UPLOAD_UNKNOWN',
+  'BLOB_UPLOAD_INVALID',
+  'RANGE_INVALID',
+  'PAGINATION_NUMBER_INVALID',
+]);
+/** Where the header of an answer says why. Source: RFC 6750 section 3.1. */
+const CODE_OF_BEARER: Readonly<Record<string, string>> = {
+  invalid_token: 'UNAUTHORIZED',
+  insufficient_scope: 'DENIED',
+};
 
+/** Source: distribution registry/client/errors.go HandleErrorResponse() */
 export function registryError(response: HttpResponse, body: Buffer, request: HttpRequest): RegistryError {
   const { status } = response;
-  const first = firstError(body);
-  if (first !== null)
-    return new RegistryError(`${first.code.toLowerCase().replaceAll('_', ' ')}: ${first.message}`, first.code, status);
-  if (status === 401) return new RegistryError('unauthorized: authentication required', 'UNAUTHORIZED', status);
+  if (status >= 500 || status < 400) {
+    const message = `received unexpected HTTP status: ${status} ${STATUS_CODES[status] ?? ''}`.trim();
+    return new RegistryError(message, '', status);
+  }
   if (status === 404 && request.method === 'HEAD') return new RegistryError('not found', 'NOT_FOUND', status);
-  if (status >= 500 || status < 400)
-    return new RegistryError(
-      `received unexpected HTTP status: ${status} ${STATUS_TEXT[status] ?? ''}`.trim(),
-      '',
-      status,
-    );
-  const text = JSON.stringify(body.toString().slice(0, TEXT_LENGTH_MAX));
-  return new RegistryError(`error parsing HTTP ${status} response body: ${text}`, '', status);
+  const said = bearerError(response) ?? bodyError(body, status);
+  if (said !== null) return new RegistryError(`${wordsOf(said.code)}: ${said.message}`, said.code, status);
+  if (status === 401) return new RegistryError('unauthorized: authentication required', 'UNAUTHORIZED', status);
+  const text = body.toString();
+  const shown = JSON.stringify(text.slice(0, TEXT_LENGTH_MAX));
+  return new RegistryError(`error parsing HTTP ${status} response body: ${whyUnreadable(text)}: ${shown}`, '', status);
+}
+
+/** Not worth another try. Source: moby v28 distribution/errors.go retryOnError(). */
+export function isFinal(error: unknown): boolean {
+  if (error instanceof RegistryError) return error.status < 500 || error.registryCode === 'UNSUPPORTED';
+  if (error instanceof EngineError) return error.code !== 'REGISTRY_UNREACHABLE' || /no basic auth/.test(error.message);
+  return (error as { code?: string }).code === 'ENOSPC';
 }
 
 /** What Docker makes of a refused pull. */
 export function pullError(error: unknown, reference: Reference): unknown {
   if (!(error instanceof RegistryError)) return error;
-  const { message, registryCode } = error;
+  const { said: message, registryCode } = error;
   switch (registryCode) {
     case 'DENIED':
       return notFound(
@@ -67,25 +100,65 @@ export function pullError(error: unknown, reference: Reference): unknown {
   }
 }
 
+/** What a registry's own words mean. Source: moby v28 daemon/server/httpstatus statusCodeFromDistributionError(). */
+export function answerError(error: unknown): unknown {
+  if (!(error instanceof RegistryError)) return error;
+  const said = (code: ErrorCode): EngineError => new EngineError(code, error.message, { cause: error });
+  if (error.registryCode === 'UNAUTHORIZED') return said('REGISTRY_UNAUTHORIZED');
+  if (error.registryCode === 'DENIED') return said('REGISTRY_DENIED');
+  return error.registryCode.endsWith('_UNKNOWN') ? said('REGISTRY_NOT_FOUND') : error;
+}
+
 function notFound(message: string, cause: RegistryError): EngineError {
   return new EngineError('REGISTRY_NOT_FOUND', message, { cause });
 }
 
-function firstError(body: Buffer): { readonly code: string; readonly message: string } | null {
-  let value: unknown;
-  try {
-    value = JSON.parse(body.toString());
-  } catch {
-    return null;
-  }
-  const errors: unknown = isObject(value) ? value['errors'] : undefined;
+interface Said {
+  readonly code: string;
+  readonly message: string;
+}
+
+function wordsOf(code: string): string {
+  return code.toLowerCase().replaceAll('_', ' ');
+}
+
+function bearerError({ headers }: HttpResponse): Said | null {
+  const bearer = parseChallenges(headers['www-authenticate']).find(({ scheme }) => scheme === 'bearer');
+  const code = CODE_OF_BEARER[bearer?.parameters['error'] ?? ''];
+  if (code === undefined) return null;
+  const message = code === 'DENIED' ? 'requested access to the resource is denied' : 'authentication required';
+  return { code, message: bearer?.parameters['error_description'] || message };
+}
+
+/** The first of its errors; token servers say "details". */
+function bodyError(body: Buffer, status: number): Said | null {
+  const value = parsed(body.toString());
+  if (!isObject(value)) return null;
+  const { details, errors } = value;
+  if (typeof details === 'string' && details !== '')
+    return { code: status === 401 ? 'UNAUTHORIZED' : status === 429 ? 'TOOMANYREQUESTS' : 'UNKNOWN', message: details };
   const first: unknown = Array.isArray(errors) ? errors[0] : undefined;
   if (!isObject(first) || typeof first['code'] !== 'string') return null;
+  const code = CODES.has(first['code']) ? first['code'] : 'UNKNOWN';
   return {
-    code: first['code'],
-    message:
-      typeof first['message'] === 'string' && first['message'] !== ''
-        ? first['message']
-        : first['code'].toLowerCase().replaceAll('_', ' '),
+    code,
+    message: typeof first['message'] === 'string' && first['message'] !== '' ? first['message'] : wordsOf(code),
   };
+}
+
+function parsed(text: string): unknown {
+  try {
+    return JSON.parse(text);
+  } catch {
+    return undefined;
+  }
+}
+
+/** In the words of Go's JSON reader. */
+function whyUnreadable(text: string): string {
+  if (parsed(text) !== undefined) return 'no error details found in HTTP response body';
+  const first = text.trimStart().slice(0, 1);
+  return first === '' || /[[{"\d-]/.test(first)
+    ? 'unexpected end of JSON input'
+    : `invalid character '${first}' looking for beginning of value`;
 }
