@@ -5,7 +5,7 @@ import { EngineError, messageOf } from '../core/engine-error.ts';
 import { openEngine } from '../daemon/engine.ts';
 import { createLogger } from '../daemon/logger.ts';
 import { daemonOptions, type DaemonOptions } from '../daemon/daemon-options.ts';
-import { optionsHelp, parseConfig, parseFlags } from '../daemon/options.ts';
+import { optionsHelp, parseConfig, parseFlags } from '../daemon/parse-options.ts';
 import { writePidfile } from '../daemon/pidfile.ts';
 import { VERSION } from '../daemon/version.ts';
 import { systemClock } from '../core/clock.ts';

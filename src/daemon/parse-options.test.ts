@@ -2,7 +2,8 @@ import assert from 'node:assert/strict';
 import { test } from 'node:test';
 
 import { daemonOptions } from './daemon-options.ts';
-import { OPTIONS, optionsHelp, parseConfig, parseFlags } from './options.ts';
+import { OPTIONS } from './options.ts';
+import { optionsHelp, parseConfig, parseFlags } from './parse-options.ts';
 
 test('parseFlags: takes the forms that dockerd takes', () => {
   assert.deepEqual(
