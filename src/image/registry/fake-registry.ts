@@ -25,6 +25,10 @@ export class FakeRegistry implements AsyncDisposable {
   readonly requests: string[] = [];
   readonly #server;
   meddle: Meddle = () => false;
+  /** Blobs come in pieces with pauses between them; told of each, with the bytes of blobs that have been sent so far. */
+  slowly: { readonly pieceBytes: number; readonly pauseMs: number; readonly onSent: (bytes: number) => void } | null =
+    null;
+  sentBytes = 0;
   /** Requests that are being answered, and the most there ever were. */
   now = 0;
   most = 0;
@@ -118,7 +122,19 @@ export class FakeRegistry implements AsyncDisposable {
     if (from > 0) response.setHeader('Content-Range', `bytes ${from}-${blob.length - 1}/${blob.length}`);
     response.writeHead(from > 0 ? 206 : 200, { 'Content-Length': blob.length - from });
     // A moment, so that those which come together are seen together.
-    setTimeout(() => response.end(request.method === 'HEAD' ? undefined : blob.subarray(from)), 20);
+    if (request.method === 'HEAD') response.end();
+    else if (this.slowly === null) setTimeout(() => response.end(blob.subarray(from)), 20);
+    else this.#trickle(response, blob.subarray(from), this.slowly);
+  }
+
+  #trickle(response: ServerResponse, bytes: Buffer, slowly: NonNullable<FakeRegistry['slowly']>): void {
+    if (response.destroyed) return;
+    const piece = bytes.subarray(0, slowly.pieceBytes);
+    response.write(piece);
+    this.sentBytes += piece.length;
+    slowly.onSent(this.sentBytes);
+    if (piece.length === bytes.length) response.end();
+    else setTimeout(() => this.#trickle(response, bytes.subarray(piece.length), slowly), slowly.pauseMs);
   }
 }
 
