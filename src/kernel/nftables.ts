@@ -10,6 +10,7 @@ type Context = bigint;
 interface Library {
   readonly make: (flags: number) => Context | null;
   readonly free: (context: Context) => void;
+  readonly setOutputFlags: (context: Context, flags: number) => void;
   readonly bufferOutput: (context: Context) => number;
   readonly bufferError: (context: Context) => number;
   readonly output: (context: Context) => string | null;
@@ -18,6 +19,8 @@ interface Library {
 }
 
 const SCRIPT_SHOWN_MAX = 300;
+/** Lists say the handle of each rule, by which alone a rule can be deleted. */
+const NFT_CTX_OUTPUT_HANDLE = 8;
 
 let library: Library | null = null;
 /** The host's. Its netlink socket belongs to the namespace that it was made in. */
@@ -63,6 +66,7 @@ function makeContext(): Context {
     nft.free(context);
     throw new KernelError('nft_ctx_buffer_output', ERRNO.ENOMEM, '');
   }
+  nft.setOutputFlags(context, NFT_CTX_OUTPUT_HANDLE);
   return context;
 }
 
@@ -84,6 +88,7 @@ function load(): Library {
   library = {
     make: bind('void *nft_ctx_new(uint32_t flags)'),
     free: bind('void nft_ctx_free(void *context)'),
+    setOutputFlags: bind('void nft_ctx_output_set_flags(void *context, uint32_t flags)'),
     bufferOutput: bind('int nft_ctx_buffer_output(void *context)'),
     bufferError: bind('int nft_ctx_buffer_error(void *context)'),
     output: bind('const char *nft_ctx_get_output_buffer(void *context)'),

@@ -4,6 +4,7 @@
  */
 import type { Nftables } from '../kernel/port.ts';
 import type { Family } from './address.ts';
+import type { ForwardChain } from './forward-chain.ts';
 import {
   deleteTable,
   emptyTable,
@@ -18,14 +19,16 @@ const FAMILIES: readonly Family[] = [4, 6];
 export class Firewall {
   readonly #nftables: Nftables;
   readonly #table: string;
+  readonly #chain: ForwardChain;
   readonly #networks = new Map<string, FirewallNetwork>();
   readonly #mappings = new Map<string, readonly PortMapping[]>();
   /** Families whose table exists. */
   readonly #made = new Set<Family>();
   #tail: Promise<unknown> = Promise.resolve();
 
-  constructor(nftables: Nftables, table: string) {
+  constructor(nftables: Nftables, table: string, chain: ForwardChain) {
     this.#nftables = nftables;
+    this.#chain = chain;
     this.#table = table;
   }
 
@@ -38,6 +41,7 @@ export class Firewall {
       for (const [id, network] of networks) this.#networks.set(id, network);
       for (const [id, list] of mappings) this.#mappings.set(id, list);
       await this.#rebuild();
+      await this.#chain.sync(this.#bridges());
     });
   }
 
@@ -61,6 +65,7 @@ export class Firewall {
         else this.#networks.set(id, before);
         throw error;
       }
+      await this.#chain.sync(this.#bridges());
     });
   }
 
@@ -91,8 +96,13 @@ export class Firewall {
     return this.#queue(async () => {
       const script = [...this.#made].map((family) => deleteTable(this.#table, family)).join('');
       this.#made.clear();
+      await this.#chain.remove();
       if (script !== '') await this.#nftables.run(script);
     });
+  }
+
+  #bridges(): string[] {
+    return [...this.#networks.values()].map(({ bridge }) => bridge);
   }
 
   #needs(family: Family): boolean {

@@ -14,6 +14,7 @@ import type { Collection } from '../store/port.ts';
 import { formatAddress, formatSubnet, overlaps, parseCidr, type Address, type Family, type Subnet } from './address.ts';
 import type { Attachments } from './attachments.ts';
 import type { Firewall } from './firewall.ts';
+import { ensureForwarding, HOST_NAMESPACE, type ForwardingOptions } from './forwarding.ts';
 import type { HostFacts } from './host-facts.ts';
 import { bridgeNameOf, LiveNetwork, localIpv6Pool, resolveIpam } from './live-network.ts';
 import { bridgeOptions, checkSpec, vlanOptions } from './network-spec.ts';
@@ -24,8 +25,8 @@ import type { NetworkRecord, SandboxRecord } from './records.ts';
 import { publishNetworkEvent, resolveNetwork } from './resolve.ts';
 import type { Subnets } from './subnets.ts';
 
-/** The daemon's own namespace, for calls that take one. */
-export const HOST_NAMESPACE = '/proc/self/ns/net';
+/** How often at most the FORWARD chain of iptables is looked at when containers start. */
+const LOOK_MS = 10_000;
 
 export interface NetworkState {
   readonly kernel: Kernel;
@@ -42,13 +43,14 @@ export interface NetworkState {
   readonly mtu: number;
   readonly bip: string;
   readonly fixedCidr: string;
-  readonly ipForward: boolean;
+  readonly forwarding: ForwardingOptions;
 }
 
 export class EngineNetworks implements Networks {
   readonly #state: NetworkState;
   /** Networks are made and removed one at a time. */
   #tail: Promise<unknown> = Promise.resolve();
+  #lookedAtMs = -Infinity;
 
   constructor(state: NetworkState) {
     this.#state = state;
@@ -148,6 +150,7 @@ export class EngineNetworks implements Networks {
 
   async attach(request: AttachRequest): Promise<Attached> {
     await this.#state.facts.refresh();
+    this.#lookAtForwardChain();
     return await this.#state.attachments.attach(request);
   }
 
@@ -224,7 +227,7 @@ export class EngineNetworks implements Networks {
   }
 
   async recover(live: ReadonlySet<string>): Promise<void> {
-    const { attachments, firewall, kernel, sandboxes, logger } = this.#state;
+    const { attachments, firewall, sandboxes, logger } = this.#state;
     const records = [...sandboxes.load().values()];
     const bridgeId = this.#defaultBridge()?.network.id;
     await this.#placeDefaultBridge(
@@ -251,12 +254,7 @@ export class EngineNetworks implements Networks {
     for (const sandbox of alive) attachments.remember(sandbox);
     if (alive.length > 0) await this.#state.facts.refresh();
 
-    if (this.#state.ipForward) {
-      // Where /proc/sys is read-only (a container), somebody else has to have done it.
-      await kernel.network
-        .setSysctlIn(HOST_NAMESPACE, 'net/ipv4/ip_forward', '1')
-        .catch((error: unknown) => logger.warn({ err: error }, 'net.ipv4.ip_forward could not be switched on'));
-    }
+    await ensureForwarding(4, this.#state.forwarding);
     const networks = [...this.#state.live.values()];
     const outcomes = await Promise.allSettled(networks.map((network) => this.#realize(network)));
     for (const [index, outcome] of outcomes.entries()) {
@@ -288,6 +286,14 @@ export class EngineNetworks implements Networks {
     await Promise.all([...this.#state.live.values()].map((live) => this.#dismantle(live)));
   }
 
+  /** Another engine that came up since, or a firewall that was reloaded, may drop what we forward. Nobody waits for it. */
+  #lookAtForwardChain(): void {
+    const nowMs = this.#state.clock.nowMs();
+    if (nowMs - this.#lookedAtMs < LOOK_MS) return;
+    this.#lookedAtMs = nowMs;
+    void this.#state.forwarding.chain.sync();
+  }
+
   /** Makes what the kernel lacks of a network. Idempotent. */
   async #realize(live: LiveNetwork): Promise<void> {
     const { kernel } = this.#state;
@@ -303,8 +309,7 @@ export class EngineNetworks implements Networks {
       if (gateway === '' || mode === 'isolated' || (subnet.family === 4 && bridge.inhibitIpv4)) return [];
       return [{ address: gateway, prefixLength: subnet.prefixLength }];
     });
-    if (addresses.some(({ address }) => address.includes(':')))
-      await kernel.network.setSysctlIn(HOST_NAMESPACE, 'net/ipv6/conf/all/forwarding', '1');
+    if (addresses.some(({ address }) => address.includes(':'))) await ensureForwarding(6, this.#state.forwarding);
     await kernel.network.ensureBridge({ name: network.bridgeName, mtu: bridge.mtu, addresses });
     if (network.enableIpv6) {
       // While its link-local address is tentative the bridge asks for no neighbour: a second without IPv6 at every start.

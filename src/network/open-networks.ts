@@ -12,12 +12,14 @@ import { Attachments } from './attachments.ts';
 import { Resolvers } from './dns/resolvers.ts';
 import { FileWriter } from './file-writer.ts';
 import { Firewall } from './firewall.ts';
+import { ForwardChain } from './forward-chain.ts';
+import { HOST_NAMESPACE } from './forwarding.ts';
 import { HostFacts } from './host-facts.ts';
 import { HostPorts, type BindPort } from './host-ports.ts';
 import { Interfaces } from './interfaces.ts';
 import { LiveNetwork } from './live-network.ts';
 import { MTU_DEFAULT } from './network-spec.ts';
-import { EngineNetworks, HOST_NAMESPACE } from './networks.ts';
+import { EngineNetworks } from './networks.ts';
 import type { Network, Networks } from './port.ts';
 import { Publisher } from './publisher.ts';
 import { relayTcp, relayUdp } from './relay.ts';
@@ -49,6 +51,8 @@ export interface NetworksOptions {
   readonly hostBindingAddress?: string;
   /** --ip-forward: net.ipv4.ip_forward is set to 1 at boot. */
   readonly ipForward?: boolean;
+  /** --ip-forward-no-drop: the policy of iptables' FORWARD is left as it is when forwarding is switched on. */
+  readonly ipForwardNoDrop?: boolean;
   /** --icc of the default bridge. */
   readonly icc?: boolean;
   /** --ip-masq of the default bridge. */
@@ -100,10 +104,9 @@ export async function openNetworks(options: NetworksOptions): Promise<Networks> 
       networks.put(record.network.id, record, { durable: existing === undefined });
   }
 
-  const firewall = new Firewall(
-    options.firewall === false ? { run: async () => '' } : kernel.nftables,
-    tableName(bridgeName),
-  );
+  const nftables = options.firewall === false ? { run: async () => '' } : kernel.nftables;
+  const chain = new ForwardChain(nftables, tableName(bridgeName), logger);
+  const firewall = new Firewall(nftables, tableName(bridgeName), chain);
   const publisher = new Publisher(new HostPorts(bindInHost(kernel, clock), ephemeral), firewall, logger);
   const facts = new HostFacts(() => clock.nowMs());
   const files = new FileWriter(
@@ -154,7 +157,13 @@ export async function openNetworks(options: NetworksOptions): Promise<Networks> 
     mtu,
     bip: options.bip ?? '',
     fixedCidr: options.fixedCidr ?? '',
-    ipForward: options.ipForward ?? true,
+    forwarding: {
+      kernel,
+      logger,
+      chain,
+      enabled: options.ipForward ?? true,
+      keepsOpen: options.ipForwardNoDrop ?? false,
+    },
   });
 }
 

@@ -12,6 +12,8 @@ let hosts: Hosts;
 let d: TestDaemon;
 before(async () => {
   hosts = await Hosts.make();
+  // The daemon shall make a router of A, and shall not leave it open.
+  await hosts.in('a', 'sysctl', '-qw', 'net.ipv4.ip_forward=0', 'net.ipv6.conf.all.forwarding=0');
   d = await TestDaemon.startIn(hosts.path('a'));
   await d.image();
 });
@@ -134,6 +136,26 @@ test('a scan from another host finds what was published and nothing else, also b
   );
   await d.ok('rm', '-f', 'open', 'user', 'inside');
   await d.ok('network', 'rm', 'scanned', 'inner');
+});
+
+test('a host that the daemon made a router of forwards for containers alone', async () => {
+  await hosts.serve(hosts.path('c'), 'c', 8300);
+  await d.ok('network', 'create', '--ipv6', '--subnet', 'fd00:f0::/64', 'six');
+  const ns = await serve('inner', [80], '--network', 'six', '-p', '9300:80');
+  assert.equal(await hosts.in('a', 'sysctl', '-n', 'net.ipv4.ip_forward'), '1');
+  assert.equal(await hosts.in('a', 'sysctl', '-n', 'net.ipv6.conf.all.forwarding'), '1');
+  await refused(['b', '198.51.100.2', 8300], ['b', 'fd00:c::2', 8300]);
+  assert.equal(await hosts.ask(ns, '198.51.100.2', 8300), 'c 198.51.100.1');
+  assert.equal(await hosts.ask(ns, 'fd00:c::2', 8300), 'c fd00:c::1');
+  assert.equal(await hosts.ask('b', 'fd00:b::1', 9300), 'inner fd00:b::2');
+  // iptables shows what stands there; a rule of the administrator before it is obeyed.
+  assert.match(await hosts.in('a', 'iptables', '-S'), /^-P FORWARD DROP$[^]*^-A FORWARD -j (LONGSHORE-lst\w+)$/m);
+  await hosts.in('a', 'iptables', '-I', 'FORWARD', '-s', '192.0.2.2', '-j', 'DROP');
+  await refused(['b', '192.0.2.1', 9300]);
+  await hosts.in('a', 'iptables', '-D', 'FORWARD', '-s', '192.0.2.2', '-j', 'DROP');
+  assert.equal(await hosts.ask('b', '192.0.2.1', 9300), 'inner 192.0.2.2');
+  await d.ok('rm', '-f', 'inner');
+  await d.ok('network', 'rm', 'six');
 });
 
 test('isolation: user networks, internal networks, and icc=false', async () => {
