@@ -152,9 +152,8 @@ async function takeMount(
       return await images.snapshots.mount(key, { readOnly: true, volatile: false });
     }
     case 'volume': {
-      // One that is made with options is mounted only while somebody uses it; this use is not that of the run.
-      if (Object.keys(volumes.get(mount.name).options).length === 0) return mount.source;
-      const use = { ...volumeUse(container, mount), destination: `${mount.destination} ${newId()}` };
+      // As in Docker, a copy mounts and tells of it, whether the container runs or not.
+      const use = { ...volumeUse(container, mount), copyId: newId() };
       stack.defer(() => volumes.release(mount.name, use));
       return await volumes.acquire(mount.name, use);
     }

@@ -18,17 +18,18 @@ import { imageMountKey } from './start-mounts.ts';
 
 /** What can be known of the mounts before there is an image. @throws {EngineError} MOUNT_INVALID */
 export async function checkMounts(parts: Parts, host: HostSpec): Promise<void> {
-  await planMounts(planInput(parts, { ...host, volumesFrom: null }, null));
+  await planMounts(planInput(parts, { ...host, volumesFrom: null }, { volumes: null, isReadOnlyShallow: false }));
 }
 
 /** Volumes that are made on the way are given back by `stack`. */
 export async function planMountPoints(
   parts: Parts,
-  draft: { readonly id: string; readonly spec: ContainerSpec },
+  draft: { readonly id: string; readonly spec: ContainerSpec; readonly isReadOnlyShallow: boolean },
   stack: AsyncDisposableStack,
 ): Promise<readonly MountPoint[]> {
   const { host, process } = draft.spec;
-  const planned = await planMounts(planInput(parts, host, process.volumes));
+  const { isReadOnlyShallow } = draft;
+  const planned = await planMounts(planInput(parts, host, { volumes: process.volumes, isReadOnlyShallow }));
   const mounts: MountPoint[] = [];
   for (const one of planned) {
     if (one.mount.type === 'image') mounts.push(await takeImage(parts, draft.id, one, mounts.length, stack));
@@ -53,10 +54,14 @@ export async function prepareVolumes(parts: Parts, container: Container): Promis
   }
 }
 
-function planInput(parts: Parts, host: HostSpec, volumes: readonly string[] | null): MountPlanInput {
+function planInput(
+  parts: Parts,
+  host: HostSpec,
+  more: Pick<MountPlanInput, 'volumes' | 'isReadOnlyShallow'>,
+): MountPlanInput {
   return {
     host,
-    volumes,
+    ...more,
     mountsOf: (ref) => mountsOf(parts, ref),
     sourceExists: exists,
     engineRoot: parts.settings.dataRoot,
@@ -107,7 +112,7 @@ async function takeImage(
   const key = imageMountKey(id, index);
   await parts.images.snapshots.create(key, image.id);
   stack.defer(async () => parts.images.snapshots.remove(key));
-  return { ...mount, name: mount.source, source: image.id };
+  return { ...mount, name: mount.name || mount.source, source: image.id };
 }
 
 function isKnown({ volumes }: Parts, name: string): boolean {

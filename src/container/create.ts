@@ -56,7 +56,8 @@ export async function createContainer(
     host: { ...defaulted, log },
     endpoints: endpointsFor(parts, checked.endpoints, defaulted, merged),
   };
-  await build(parts, { id, name: name.name, spec, image }, by);
+  const isReadOnlyShallow = Number(request.apiVersion.slice('1.'.length)) < 44;
+  await build(parts, { id, name: name.name, spec, image, isReadOnlyShallow }, by);
   return { id, warnings: all };
 }
 
@@ -65,6 +66,7 @@ interface Draft {
   readonly name: string;
   readonly spec: ContainerSpec;
   readonly image: Image;
+  readonly isReadOnlyShallow: boolean;
 }
 
 /** From here on something exists; it goes again when a later step fails. */
@@ -83,7 +85,7 @@ async function build(parts: Parts, draft: Draft, by: Request): Promise<void> {
       return async () => rm(directory, { recursive: true, force: true });
     },
   ]);
-  const mounts = await planMountPoints(parts, { id, spec }, stack);
+  const mounts = await planMountPoints(parts, draft, stack);
   const createdAt = formatTime(parts.clock.wallNs());
   const container = created({ id, name, createdAt, spec, imageId: image.id, mounts, cause: causeOf(by) });
   await prepareVolumes(parts, container);

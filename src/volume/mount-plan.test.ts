@@ -37,6 +37,7 @@ const plan = (
     volumes: null,
     mountsOf: () => assert.fail('not asked for'),
     sourceExists: async () => true,
+    isReadOnlyShallow: false,
     engineRoot: '/var/lib/longshore',
     ...rest,
   });

@@ -25,13 +25,15 @@ export interface MountPlanInput {
   /** The mounts of another container. @throws when there is none */
   readonly mountsOf: (container: string) => readonly MountPoint[];
   readonly sourceExists: (path: string) => Promise<boolean>;
+  /** Read-only binds leave the mounts below them writable, as before API 1.44. */
+  readonly isReadOnlyShallow: boolean;
   /** DATA_ROOT: binding it privately would keep the engine's own mounts busy. */
   readonly engineRoot: string;
 }
 
 /** One entry per destination, in the order in which they were first named. @throws MOUNT_INVALID */
 export async function planMounts(input: MountPlanInput): Promise<readonly PlannedMount[]> {
-  const { host, engineRoot } = input;
+  const { host } = input;
   const plan = new Map<string, PlannedMount>();
   const tmpfs = new Set(Object.keys(host.tmpfs ?? {}).map(cleanPath));
   for (const path of Object.keys(host.tmpfs ?? {})) checkTmpfsDestination(path);
@@ -46,7 +48,7 @@ export async function planMounts(input: MountPlanInput): Promise<readonly Planne
     const { destination } = planned.mount;
     if (named.has(destination) || tmpfs.has(destination)) throw duplicate(destination);
     named.add(destination);
-    plan.set(destination, { ...planned, mount: besideEngineRoot(planned.mount, engineRoot, hasPropagation(raw)) });
+    plan.set(destination, { ...planned, mount: adapt(planned.mount, input, hasPropagation(raw)) });
   }
   for (const spec of host.mounts ?? []) {
     const planned = parseMount(spec);
@@ -56,10 +58,8 @@ export async function planMounts(input: MountPlanInput): Promise<readonly Planne
       throw configError('bind', `bind source path does not exist: ${source}`);
     }
     named.add(destination);
-    plan.set(destination, {
-      ...planned,
-      mount: besideEngineRoot(planned.mount, engineRoot, (spec.bind?.propagation ?? '') !== ''),
-    });
+    const isPropagationAsked = (spec.bind?.propagation ?? '') !== '';
+    plan.set(destination, { ...planned, mount: adapt(planned.mount, input, isPropagationAsked) });
   }
   for (const path of input.volumes ?? []) {
     const planned = imageVolume(path, host.volumeDriver);
@@ -80,6 +80,15 @@ function imageVolume(path: string, volumeDriver: string): PlannedMount {
     mount: { ...EMPTY_MOUNT, type: 'volume', destination: cleanPath(path), driver, anonymous: true, copyUp: true },
     volume: { options: {}, labels: {} },
   };
+}
+
+function adapt(mount: MountPoint, input: MountPlanInput, isPropagationAsked: boolean): MountPoint {
+  return besideEngineRoot(withReadOnlyOf(mount, input), input.engineRoot, isPropagationAsked);
+}
+
+function withReadOnlyOf(mount: MountPoint, { isReadOnlyShallow }: MountPlanInput): MountPoint {
+  if (mount.type !== 'bind' || mount.readWrite || !isReadOnlyShallow) return mount;
+  return { ...mount, options: [...new Set([...mount.options, 'ro-nonrecursive'])] };
 }
 
 /** A bind that shows the engine's own mounts must let go of them when the engine does. */

@@ -42,8 +42,9 @@ export interface Volumes {
 /** One mount of a container, or a copy from it. */
 export interface VolumeUse {
   readonly containerId: string;
-  /** Apart for each mount of a container, and the same after a restart of the daemon. */
   readonly destination: string;
+  /** Tells a copy from other uses of the same mount; absent: the container's run. */
+  readonly copyId?: string;
   readonly readWrite: boolean;
   readonly propagation: string;
 }

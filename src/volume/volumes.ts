@@ -162,12 +162,12 @@ class LocalVolumes implements Volumes {
     });
   }
 
-  tellReleased(name: string, { containerId, destination }: VolumeUse): void {
+  tellReleased(name: string, use: VolumeUse): void {
     const volume = this.#volumes.get(name);
-    const use = this.#uses.get(name)?.get(keyOf({ containerId, destination }));
-    if (volume === undefined || use === undefined || use.isToldReleased) return;
-    use.isToldReleased = true;
-    this.#event(volume, 'unmount', { container: containerId });
+    const known = this.#uses.get(name)?.get(keyOf(use));
+    if (volume === undefined || known === undefined || known.isToldReleased) return;
+    known.isToldReleased = true;
+    this.#event(volume, 'unmount', { container: use.containerId });
   }
 
   refer(name: string, containerId: string): void {
@@ -268,9 +268,9 @@ class LocalVolumes implements Volumes {
     this.#mounted.add(volume.name);
   }
 
-  #note(name: string, { containerId, destination }: VolumeUse): void {
+  #note(name: string, use: VolumeUse): void {
     const uses = this.#uses.get(name) ?? new Map<string, Use>();
-    this.#uses.set(name, uses.set(keyOf({ containerId, destination }), { containerId, isToldReleased: false }));
+    this.#uses.set(name, uses.set(keyOf(use), { containerId: use.containerId, isToldReleased: false }));
   }
 
   async #unmountUnused(volume: Volume): Promise<void> {
@@ -297,8 +297,8 @@ class LocalVolumes implements Volumes {
   }
 }
 
-function keyOf({ containerId, destination }: Pick<VolumeUse, 'containerId' | 'destination'>): string {
-  return `${containerId} ${destination}`;
+function keyOf({ containerId, destination, copyId = '' }: VolumeUse): string {
+  return [containerId, copyId, destination].join(' ');
 }
 
 function setOf(map: Map<string, Set<string>>, key: string): Set<string> {
