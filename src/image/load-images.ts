@@ -199,15 +199,20 @@ async function readPart(stores: ImageStores, entry: TarEntry, name: string, read
   const named = /^blobs\/sha256\/([0-9a-f]{64})$/.exec(name);
   if (named !== null && stores.layers.findByDiffId(`sha256:${named[1]}`) !== undefined)
     return { kind: 'known', diffId: `sha256:${named[1]}` };
-  const counter = new DigestCounter();
-  const content = new ByteSource(counter.through(reader.content()));
+  const content = new ByteSource(reader.content());
   const start = Buffer.from(await content.peek(BLOCK_BYTES));
   if (!looksLikeLayer(start)) {
     if (entry.sizeBytes > DOCUMENT_BYTES_MAX) return null;
     return { kind: 'bytes', bytes: Buffer.from(await content.take(entry.sizeBytes)) };
   }
   try {
-    const staged = await stores.layers.stage(await decompress(content.rest(), { allowPrograms: false }));
+    if (detectCompression(start) === 'none') {
+      const staged = await stores.layers.stage(content.rest());
+      return { kind: 'layer', staged, diffId: staged.diffId, digest: staged.diffId };
+    }
+    const counter = new DigestCounter();
+    const compressed = counter.through(content.rest());
+    const staged = await stores.layers.stage(await decompress(compressed, { allowPrograms: false }));
     // What follows a compressed stream is not part of it, but of the digest.
     for await (const chunk of reader.content()) counter.update(chunk);
     return { kind: 'layer', staged, diffId: staged.diffId, digest: counter.digest() };

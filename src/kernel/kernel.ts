@@ -1,6 +1,6 @@
 /** The Kernel port over one worker thread. */
 import { CgroupFiles, readCgroupLayout } from './cgroup.ts';
-import type { Cgroups, Files, Kernel, LinkLayer, Mounts, Nftables, Processes, Seccomp } from './port.ts';
+import type { Cgroups, FileOperation, Files, Kernel, LinkLayer, Mounts, Nftables, Processes, Seccomp } from './port.ts';
 import { findLibrary } from './shared-library.ts';
 import { WorkerClient } from './worker-client.ts';
 
@@ -122,10 +122,22 @@ function filesOver(worker: WorkerClient): Files {
     async batch(operations, root) {
       // In slices: the worker's heap is small, and other calls pass between them.
       for (let at = 0; at < operations.length; at += BATCH_SLICE) {
-        await worker.call('applyBatch', operations.slice(at, at + BATCH_SLICE), root ?? null);
+        const slice = operations.slice(at, at + BATCH_SLICE);
+        await worker.callWith(ownContents(slice), 'applyBatch', slice, root ?? null);
       }
     },
   };
+}
+
+/** Contents that fill their memory; of one that is part of a larger buffer a copy goes. */
+function ownContents(operations: readonly FileOperation[]): ArrayBuffer[] {
+  const own = new Set<ArrayBuffer>();
+  for (const operation of operations) {
+    if (operation.kind !== 'file' || operation.content.byteLength === 0) continue;
+    const { buffer, byteLength } = operation.content;
+    if (buffer instanceof ArrayBuffer && buffer.byteLength === byteLength) own.add(buffer);
+  }
+  return [...own];
 }
 
 /** Structured clone turns a Buffer into the Uint8Array that it is. */

@@ -198,7 +198,10 @@ export type FileOperation =
   | { readonly kind: 'mkdir'; readonly path: string; readonly mode: number }
   | { readonly kind: 'symlink'; readonly path: string; readonly target: string }
   | { readonly kind: 'link'; readonly path: string; readonly target: string }
-  /** Small regular files: made (never through a link), written, closed. */
+  /**
+   * Small regular files: made (never through a link), written, closed. The content is the kernel room's from then on: where it
+   * fills its memory it is moved and not copied, and cannot be used again.
+   */
   | { readonly kind: 'file'; readonly path: string; readonly mode: number; readonly content: Uint8Array };
 
 export interface Seccomp {

@@ -34,13 +34,22 @@ export class WorkerClient implements AsyncDisposable {
     operation: Name,
     ...values: Parameters<Operations[Name]>
   ): Promise<Awaited<ReturnType<Operations[Name]>>> {
+    return this.callWith([], operation, ...values);
+  }
+
+  /** The memory in `given` goes to the worker without being copied, and is gone here. */
+  callWith<Name extends OperationName>(
+    given: readonly ArrayBuffer[],
+    operation: Name,
+    ...values: Parameters<Operations[Name]>
+  ): Promise<Awaited<ReturnType<Operations[Name]>>> {
     if (this.#ended !== null) return Promise.reject(this.#ended);
     if (this.#pending.size >= PENDING_MAX)
       return Promise.reject(new Error(`kernel worker: ${PENDING_MAX} calls are waiting`));
     const worker = (this.#worker ??= this.#startWorker());
     return new Promise((resolve, reject) => {
       const id = this.#nextId++;
-      worker.postMessage({ id, operation, arguments: values } satisfies Call); // throws for what cannot be cloned
+      worker.postMessage({ id, operation, arguments: values } satisfies Call, given); // throws for what cannot be cloned
       if (this.#pending.size === 0) worker.ref();
       this.#pending.set(id, { resolve: resolve as (value: unknown) => void, reject });
     });
