@@ -14,7 +14,7 @@ export class Resolver {
 
   /** @throws {EngineError} CONTAINER_NOT_FOUND, CONTAINER_ID_AMBIGUOUS */
   resolve(ref: string): Container {
-    if (ref === '') throw new EngineError('PARAMETER_INVALID', 'No container name or ID supplied');
+    if (ref === '') throw new EngineError('PARAMETER_INVALID', 'invalid name or ID supplied: ""');
     const container = this.#containers.get(ref) ?? this.#names.find(ref.startsWith('/') ? ref.slice(1) : ref);
     return container ?? this.#byPrefix(ref);
   }

@@ -90,6 +90,7 @@ class LayerExtraction {
         await this.#link(entry, name, path);
         return; // shares owner, mode and times with its target
       case 'symlink':
+        this.#sizeBytes += Buffer.byteLength(entry.linkName); // as a file system says, and Docker counts
         await this.#batch.push({ kind: 'symlink', path, target: checkedLink(entry) });
         break;
       case 'character':

@@ -136,12 +136,11 @@ export class ImageStores {
     return this.table.publish(record);
   }
 
-  /** Removes layers that no image and no container has: what an operation that failed has left. */
-  async collectLayers(): Promise<void> {
-    await this.layers.collect(
-      [...this.layers.all()].map(({ chainId }) => chainId),
-      () => this.usedLayers(),
-    );
+  /** Removes those layers that no image and no container has: what an operation that failed, or the last user, has left. */
+  async collectLayers(
+    chainIds: Iterable<Digest> = Array.from(this.layers.all(), ({ chainId }) => chainId),
+  ): Promise<void> {
+    await this.layers.collect(chainIds, () => this.usedLayers());
   }
 
   usedLayers(): Set<Digest> {

@@ -93,6 +93,12 @@ export class ImageTable {
     return [...this.#index(id)].toSorted();
   }
 
+  /** Whether any image ends with this layer. */
+  hasTop(chainId: Digest): boolean {
+    for (const record of this.#images.values()) if (record.chainIds.at(-1) === chainId) return true;
+    return false;
+  }
+
   childrenOf(id: Digest): ImageRecord[] {
     return [...this.#images.values()].filter((record) => record.parentId === id);
   }

@@ -1,5 +1,5 @@
 /** The images of the engine: opens the stores under DATA_ROOT and joins what the other files of this room do. */
-import { join } from 'node:path';
+import { dirname, join } from 'node:path';
 
 import type { Clock } from '../core/clock.ts';
 import { EngineError } from '../core/engine-error.ts';
@@ -61,6 +61,7 @@ export async function openImages(options: ImagesOptions): Promise<Images> {
     store,
     logger,
     commitLayer: (commit) => commitTop(stores, commit),
+    collectLayers: (chainIds) => stores.collectLayers(chainIds),
   });
   stores.attach(snapshots);
   await layers.sweep();
@@ -157,6 +158,11 @@ class EngineImages implements Images {
 
   async prune(...[options, inUse]: Parameters<Images['prune']>): ReturnType<Images['prune']> {
     return await pruneImages(this.#stores, options, inUse);
+  }
+
+  layerDirectories(imageId: Digest): readonly string[] {
+    const chainIds = this.#stores.table.get(imageId)?.chainIds ?? [];
+    return chainIds.map((id) => dirname(this.#stores.layers.path(id))).toReversed();
   }
 
   async diskUsage(): Promise<{ readonly layersBytes: number; readonly sharedBytesById: ReadonlyMap<Digest, number> }> {

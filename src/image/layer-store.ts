@@ -23,7 +23,7 @@ import { isDigest } from './reference.ts';
 export interface Layer {
   readonly chainId: Digest;
   readonly diffId: Digest;
-  /** Bytes of its regular files. */
+  /** Bytes of its regular files and of the targets of its symbolic links. */
   readonly sizeBytes: number;
   /** Bytes of its uncompressed tar. */
   readonly tarBytes: number;

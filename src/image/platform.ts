@@ -60,7 +60,7 @@ export function formatPlatform({ os, architecture, variant }: Platform): string 
 export function platformMismatch(name: string, actual: Platform, wanted: Platform): EngineError {
   return new EngineError(
     'IMAGE_NOT_FOUND',
-    `image with reference ${name} was found but does not match the specified platform: wanted ${formatPlatform(wanted)}, actual: ${formatPlatform(actual)}`,
+    `image with reference ${name} was found but its platform (${formatPlatform(actual)}) does not match the specified platform (${formatPlatform(wanted)})`,
   );
 }
 

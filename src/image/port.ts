@@ -65,6 +65,8 @@ export interface Images {
     options: { readonly matches: (image: Image) => boolean; readonly danglingOnly: boolean },
     inUse: (imageId: Digest) => { readonly containerId: string; readonly running: boolean } | null,
   ): Promise<{ readonly removed: readonly RemovedImage[]; readonly reclaimedBytes: number }>;
+  /** Where its layers are unpacked, the top first; for inspect's GraphDriver.Data. */
+  layerDirectories(imageId: Digest): readonly string[];
   diskUsage(): Promise<{ readonly layersBytes: number; readonly sharedBytesById: ReadonlyMap<Digest, number> }>;
 
   /** Reads everything that is kept and names what is damaged or missing; empty when all is well. For `longshore doctor`. */
@@ -224,5 +226,6 @@ export type Progress =
       readonly total?: number;
     }
   | { readonly kind: 'stream'; readonly text: string }
-  | { readonly kind: 'aux'; readonly value: object }
+  /** `ofProgress`: among lines of progress, which Docker writes with an empty detail. */
+  | { readonly kind: 'aux'; readonly value: object; readonly ofProgress?: true }
   | { readonly kind: 'error'; readonly message: string; readonly code?: number };

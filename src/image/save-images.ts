@@ -5,7 +5,7 @@
 import { EngineError } from '../core/engine-error.ts';
 
 import { digestOf } from './digest.ts';
-import type { ImageRecord } from './image-table.ts';
+import { noSuchImage, type ImageRecord } from './image-table.ts';
 import type { ImageStores } from './image-stores.ts';
 import { MEDIA } from './oci.ts';
 import { TarPacker } from './pack-tree.ts';
@@ -115,8 +115,8 @@ async function* layerBlob(stores: ImageStores, packer: TarPacker, chainId: Diges
 function chooseImages(stores: ImageStores, names: readonly string[]): Saved[] {
   const { table } = stores;
   const chosen = new Map<Digest, Saved>();
-  const add = (record: ImageRecord | undefined, reference: Reference | null): void => {
-    if (record === undefined) throw new EngineError('IMAGE_NOT_FOUND', 'reference does not exist');
+  const add = (record: ImageRecord | undefined, reference: Reference | null, shown: string): void => {
+    if (record === undefined) throw noSuchImage(shown);
     const saved = chosen.get(record.id) ?? { record, references: [] };
     chosen.set(record.id, saved);
     if (reference === null || reference.tag === '') return;
@@ -126,18 +126,18 @@ function chooseImages(stores: ImageStores, names: readonly string[]): Saved[] {
   for (const name of names) {
     const any = parseAnyReference(name);
     if (any.kind === 'id') {
-      add(table.get(any.id), null);
+      add(table.get(any.id), null, any.id);
       continue;
     }
     const { reference } = any;
     if (reference.tag !== '' || reference.digest !== '') {
       const found = table.tagged(reference.digest === '' ? reference : { ...reference, tag: '' });
-      add(found && table.get(found.imageId), reference.digest === '' ? reference : null);
+      add(found && table.get(found.imageId), reference.digest === '' ? reference : null, name);
       continue;
     }
     const inRepository = table.referencesIn(repositoryName(reference)).map(parseReference);
-    for (const full of inRepository) add(table.get(table.tagged(full)!.imageId), full);
-    if (inRepository.length === 0) add(table.byPrefix(name), null);
+    for (const full of inRepository) add(table.get(table.tagged(full)!.imageId), full, name);
+    if (inRepository.length === 0) add(table.byPrefix(name), null, name);
   }
   return [...chosen.values()];
 }

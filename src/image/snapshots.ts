@@ -48,6 +48,7 @@ export class SnapshotStore implements Snapshots {
   readonly #images: ImageTable;
   readonly #logger: Logger;
   readonly #commitLayer: CommitLayer;
+  readonly #collectLayers: SnapshotStoreOptions['collectLayers'];
   readonly #records: Collection<SnapshotRecord>;
   readonly #snapshots: Map<string, SnapshotRecord>;
   readonly #mounted = new Map<string, Mounted>();
@@ -62,6 +63,7 @@ export class SnapshotStore implements Snapshots {
     this.#images = options.images;
     this.#logger = options.logger;
     this.#commitLayer = options.commitLayer;
+    this.#collectLayers = options.collectLayers;
     this.#records = options.store.collection('snapshots', decodeSnapshot);
     this.#snapshots = this.#records.load();
   }
@@ -177,7 +179,11 @@ export class SnapshotStore implements Snapshots {
       const directory = join(this.#directory, containerId);
       if (this.#mounted.delete(containerId)) await this.#kernel.mounts.unmount(this.path(containerId));
       await this.#kernel.files.removeTree(directory);
+      const { chainIds = [] } = this.#snapshots.get(containerId) ?? {};
       if (this.#snapshots.delete(containerId)) this.#records.delete(containerId, { durable: true });
+      // Its image may have been removed by force: then nobody else has these layers.
+      if (chainIds.length > 0 && !this.#images.hasTop(chainIds.at(-1)!))
+        await this.#collectLayers(chainIds.toReversed());
     });
   }
 
@@ -247,6 +253,8 @@ export interface SnapshotStoreOptions {
   readonly store: Store;
   readonly logger: Logger;
   readonly commitLayer: CommitLayer;
+  /** Removes those that nobody needs any more. */
+  readonly collectLayers: (chainIds: readonly Digest[]) => Promise<void>;
 }
 
 export function decodeSnapshot(value: unknown): SnapshotRecord {

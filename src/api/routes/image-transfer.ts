@@ -47,7 +47,7 @@ async function importImage(exchange: Exchange, platform: Platform | null): Promi
   const from = query.text('fromSrc');
   const reference = joinRepoTag(query.text('repo'), query.text('tag'));
   const url = from === '-' || from.includes('://') ? from : `http://${from}`;
-  const remote = from === '-' ? null : await openRemote(exchange, url);
+  const remote = from === '-' ? null : await openRemote(exchange, from);
   const imported = withProgress(signal, async (report) => {
     if (remote !== null) report({ kind: 'status', text: `Downloading from ${url}` });
     const { id } = await parts.images.importTar({

@@ -1,7 +1,7 @@
 /** Images that are here. Source: moby api/server/router/image (v28). */
-import { EngineError } from '../../core/engine-error.ts';
+import { EngineError, messageOf } from '../../core/engine-error.ts';
 import { param, type AnyRoute, type Exchange, type Reply } from '../route.ts';
-import { parseFilters } from '../wire/filters.ts';
+import { checkFilterNames, flagFilter, parseFilters } from '../wire/filters.ts';
 import {
   filterImages,
   formatHistory,
@@ -39,7 +39,7 @@ async function listImages({ parts, query, minor }: Exchange): Promise<Reply> {
       formatImageSummary(
         entry,
         {
-          containers: containersOf.get(entry.image.id)?.length ?? 0,
+          containers: minor < 51 ? -1 : (containersOf.get(entry.image.id)?.length ?? 0),
           sharedBytes: shared === null ? -1 : (shared.get(entry.image.id) ?? 0),
         },
         minor,
@@ -61,7 +61,7 @@ function inspectImage(exchange: Exchange): Reply {
     platform === null
       ? parts.images.resolve(param(exchange, 'name'))
       : parts.images.resolve(param(exchange, 'name'), platform);
-  return { status: 200, json: formatImageInspect(image, minor) };
+  return { status: 200, json: formatImageInspect(image, parts.images.layerDirectories(image.id), minor) };
 }
 
 function imageHistory(exchange: Exchange): Reply {
@@ -116,9 +116,13 @@ async function pruneImages({ parts, query }: Exchange): Promise<Reply> {
 }
 
 async function searchImages({ parts, query, request }: Exchange): Promise<Reply> {
-  const limit = query.integer('limit');
-  if (limit !== null && limit < 0) throw new EngineError('PARAMETER_INVALID', 'invalid limit specified');
+  const limit = query.text('limit') === '' ? null : searchLimit(query);
   const filters = parseFilters(query.text('filters'));
+  checkFilterNames(filters, ['is-automated', 'is-official', 'stars']);
+  // Nobody builds them automatically any more.
+  if (flagFilter(filters, 'is-automated') === true) return { status: 200, json: [] };
+  const official = flagFilter(filters, 'is-official');
+  const stars = Math.max(0, ...(filters.get('stars') ?? []).map(parseStars));
   if (parts.registry === undefined)
     throw new EngineError('FEATURE_UNSUPPORTED', 'searching registries is not supported');
   const found = await parts.registry.search({
@@ -126,13 +130,7 @@ async function searchImages({ parts, query, request }: Exchange): Promise<Reply>
     limit,
     auth: parseAuthHeader(request.headers['x-registry-auth']),
   });
-  const official = filters.get('is-official')?.[0];
-  const stars = Number(filters.get('stars')?.[0] ?? 0);
-  const kept = found.filter(
-    (result) =>
-      (official === undefined || result.official === (official === 'true' || official === '1')) &&
-      result.stars >= stars,
-  );
+  const kept = found.filter((result) => (official === null || result.official === official) && result.stars >= stars);
   return {
     status: 200,
     json: kept.map((result) => ({
@@ -143,4 +141,21 @@ async function searchImages({ parts, query, request }: Exchange): Promise<Reply>
       description: result.description,
     })),
   };
+}
+
+function searchLimit(query: Exchange['query']): number {
+  let limit: number | null;
+  try {
+    limit = query.integer('limit');
+  } catch (error) {
+    throw new EngineError('PARAMETER_INVALID', `invalid limit specified: ${messageOf(error)}`);
+  }
+  if (limit === null || limit < 0) throw new EngineError('PARAMETER_INVALID', 'invalid limit specified');
+  return limit;
+}
+
+function parseStars(text: string): number {
+  if (/^[-+]?\d+$/.test(text)) return Number(text);
+  const message = `invalid filter 'stars=${text}': strconv.Atoi: parsing ${JSON.stringify(text)}: invalid syntax`;
+  throw new EngineError('PARAMETER_INVALID', message);
 }

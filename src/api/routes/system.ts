@@ -126,7 +126,7 @@ async function getDiskUsage({ parts, query, minor }: Exchange): Promise<Reply> {
                   containers: containersOf.get(image.id)?.length ?? 0,
                   sharedBytes: images.sharedBytesById.get(image.id) ?? 0,
                 },
-                Math.max(minor, 51), // here the containers have been counted in every version
+                minor,
               ),
             ),
       Containers: wanted('container')

@@ -15,7 +15,7 @@ export function formatEvent(event: EngineEvent): string {
   const legacy = event.type === 'container' || event.type === 'image';
   const json = JSON.stringify({
     status: legacy ? event.action : undefined,
-    id: legacy ? actor.id : undefined,
+    id: legacy ? actor.id || undefined : undefined,
     from: event.type === 'container' ? actor.attributes['image'] || undefined : undefined,
     Type: event.type,
     Action: event.action,

@@ -7,12 +7,13 @@ import { formatHealthcheck } from './container-config.ts';
 import { checkFilterNames, flagFilter, matchesLabels, matchesPruneLabels } from './filters.ts';
 import { formatSet } from './port-map.ts';
 import { withoutTag } from './reference.ts';
-import { parseTime as parseFilterTime } from './time.ts';
+import { parseFilterTime } from './time.ts';
 
 /** The last version whose config had all fields of a container's. */
 const CONTAINER_CONFIG_MINOR_MAX = 49;
 
-export function formatImageInspect(image: Image, minor: number): object {
+/** `layerDirectories`: the top first. */
+export function formatImageInspect(image: Image, layerDirectories: readonly string[], minor: number): object {
   return {
     Id: image.id,
     RepoTags: image.tags,
@@ -33,9 +34,20 @@ export function formatImageInspect(image: Image, minor: number): object {
     OsVersion: image.osVersion || undefined,
     Size: image.sizeBytes,
     VirtualSize: minor < 44 ? image.sizeBytes : undefined,
-    GraphDriver: { Data: {}, Name: 'overlay2' },
+    GraphDriver: { Data: formatLayers(layerDirectories), Name: 'overlay2' },
     RootFS: { Type: 'layers', Layers: image.layers.length === 0 ? undefined : image.layers },
     Metadata: { LastTagTime: image.taggedAt || ZERO_TIME },
+  };
+}
+
+/** As overlay2's: where the top layer is, and what lies below it. */
+function formatLayers([top, ...below]: readonly string[]): object | null {
+  if (top === undefined) return null;
+  return {
+    LowerDir: below.length === 0 ? undefined : below.map((directory) => `${directory}/diff`).join(':'),
+    MergedDir: `${top}/merged`,
+    UpperDir: `${top}/diff`,
+    WorkDir: `${top}/work`,
   };
 }
 
@@ -81,7 +93,7 @@ export interface ImageEntry {
   readonly digests: readonly string[];
 }
 
-/** `containers` and `sharedBytes`: -1 for "not counted". */
+/** -1 for "not counted". */
 export function formatImageSummary(
   entry: ImageEntry,
   counts: { readonly containers: number; readonly sharedBytes: number },
@@ -90,7 +102,7 @@ export function formatImageSummary(
   const { image, tags, digests } = entry;
   const none = minor < 43 && tags.length === 0 && digests.length === 0;
   return {
-    Containers: minor < 51 ? -1 : counts.containers,
+    Containers: counts.containers,
     Created: image.createdAt === '' ? 0 : Math.floor(Date.parse(image.createdAt) / 1000),
     Id: image.id,
     Labels: image.config.labels,
@@ -113,7 +125,7 @@ export function filterImages(
   const dangling = flagFilter(filters, 'dangling');
   const beforeNs = (filters.get('before') ?? []).map((name) => createdNs(images.resolve(name)));
   const sinceNs = (filters.get('since') ?? []).map((name) => createdNs(images.resolve(name)));
-  const untilNs = untilOf(filters, options.nowNs);
+  const untilNs = (filters.get('until') ?? []).map((text) => parseFilterTime(text, options.nowNs));
   const patterns = (filters.get('reference') ?? []).map(pathPattern);
   const all = images.list();
   const parents = new Set(all.map((image) => image.parentId));
@@ -121,7 +133,7 @@ export function filterImages(
   for (const image of all) {
     const created = createdNs(image);
     if (beforeNs.some((time) => created >= time) || sinceNs.some((time) => created <= time)) continue;
-    if (untilNs !== null && created > untilNs) continue;
+    if (untilNs.some((time) => created >= time)) continue;
     if (!matchesLabels(filters, 'label', image.config.labels)) continue;
     const wanted = (reference: string): boolean =>
       !filters.has('reference') ||

@@ -23,17 +23,20 @@ const KNOWN_ARCHITECTURES: ReadonlySet<string> = new Set([
   's390x',
   'wasm',
 ]);
+const COMPONENT = /^[A-Za-z0-9_.-]+$/;
 const KNOWN_SYSTEMS: ReadonlySet<string> = new Set(['linux', 'windows', 'darwin', 'freebsd', 'wasip1']);
 
 /** null when the parameter is empty. @throws PARAMETER_INVALID */
 export function parsePlatform(text: string): Platform | null {
   if (text === '') return null;
   const parts = text.toLowerCase().split('/');
-  if (parts.length > 3 || parts.some((part) => !/^[a-z0-9_.-]+$/.test(part))) {
+  const wrong = parts.find((part) => !COMPONENT.test(part));
+  if (wrong !== undefined) {
     throw invalid(
-      `${JSON.stringify(text)} is an invalid component of ${JSON.stringify(text)}: platform specifier component must match "^[A-Za-z0-9_.-]+$": invalid argument`,
+      `${JSON.stringify(wrong)} is an invalid component of ${JSON.stringify(text)}: platform specifier component must match "^[A-Za-z0-9_.-]+$": invalid argument`,
     );
   }
+  if (parts.length > 3) throw invalid(`${JSON.stringify(text)}: cannot parse platform specifier: invalid argument`);
   const [first = '', second = '', third = ''] = parts;
   if (parts.length === 1) {
     if (KNOWN_SYSTEMS.has(first)) return { os: first, architecture: hostArchitecture(), variant: '' };

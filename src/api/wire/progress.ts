@@ -9,7 +9,7 @@ export function formatProgress(progress: Progress): string {
     case 'stream':
       return line({ stream: progress.text });
     case 'aux':
-      return line({ aux: progress.value });
+      return line({ progressDetail: progress.ofProgress === true ? {} : undefined, aux: progress.value });
     case 'error':
       return formatError(progress.message);
     case 'status':

@@ -1,21 +1,22 @@
 /** Putting "repo" and "tag" parameters together; what a reference is, image/ decides. Source: moby RepoTagReference (v28). */
 import { EngineError } from '../../core/engine-error.ts';
+import { familiarReference, familiarName, parseReference, withTag } from '../../image/reference.ts';
 
-/** null when there is no repository. A tag replaces the one that the repository may have. */
+/** null when there is no repository. A tag replaces the one that the repository may have. @throws IMAGE_REFERENCE_INVALID */
 export function joinRepoTag(repository: string, tag: string): string | null {
   if (repository === '') return null;
-  if (repository.includes('@')) throw new EngineError('IMAGE_REFERENCE_INVALID', 'cannot import digest reference');
-  return tag === '' ? repository : `${withoutTag(repository)}:${tag}`;
+  const reference = parseReference(repository);
+  if (reference.digest !== '') throw new EngineError('IMAGE_REFERENCE_INVALID', 'cannot import digest reference');
+  return familiarReference(tag === '' ? reference : withTag(reference, tag));
 }
 
-/** For a pull: `tag` may be a digest. `allTags` when neither names one. */
+/** For a pull: `tag` may be a digest. `allTags` when neither names one. @throws IMAGE_REFERENCE_INVALID */
 export function joinImageTag(image: string, tag: string): { readonly reference: string; readonly allTags: boolean } {
-  const name = image.endsWith(':') ? image.slice(0, -1) : image;
-  if (tag !== '') {
-    const isDigest = /^[a-z0-9]+([+._-][a-z0-9]+)*:[0-9a-fA-F]{32,}$/.test(tag);
-    return { reference: isDigest ? `${withoutTag(name)}@${tag}` : `${withoutTag(name)}:${tag}`, allTags: false };
-  }
-  return { reference: name, allTags: !name.includes('@') && withoutTag(name) === name };
+  const reference = parseReference(image.endsWith(':') ? image.slice(0, -1) : image);
+  if (/^[a-z0-9]+([+._-][a-z0-9]+)*:[0-9a-fA-F]{32,}$/.test(tag))
+    return { reference: `${familiarName(reference)}@${tag}`, allTags: false };
+  if (tag !== '') return { reference: familiarReference(withTag(reference, tag)), allTags: false };
+  return { reference: familiarReference(reference), allTags: reference.tag === '' && reference.digest === '' };
 }
 
 export function withoutTag(reference: string): string {

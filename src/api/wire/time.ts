@@ -27,6 +27,16 @@ export function parseTime(text: string, nowNs: bigint): bigint {
   throw new EngineError('TIME_INVALID', `strconv.ParseInt: parsing ${JSON.stringify(wrong)}: invalid syntax`);
 }
 
+/** A filter's time. Source: moby v28 api/types/time GetTimestamp(). @throws TIME_INVALID in its words */
+export function parseFilterTime(text: string, nowNs: bigint): bigint {
+  try {
+    return parseTime(text, nowNs);
+  } catch (error) {
+    if (!(error instanceof EngineError) || text.includes('-')) throw error;
+    throw new EngineError('TIME_INVALID', `failed to parse value as time or duration: ${JSON.stringify(text)}`);
+  }
+}
+
 const UNIT_NS: Readonly<Record<string, number>> = {
   ns: 1,
   us: 1e3,

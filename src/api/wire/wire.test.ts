@@ -214,7 +214,7 @@ test('parseAuthHeader: damaged credentials are none', () => {
 
 test('formatImageInspect: fields come and go with the version', () => {
   const shown = (minor: number): Record<string, unknown> =>
-    plain(formatImageInspect(image, minor)) as Record<string, unknown>;
+    plain(formatImageInspect(image, ['/l/b', '/l/a'], minor)) as Record<string, unknown>;
   const [old, now] = [shown(43), shown(51)];
   assert.deepEqual(
     [old['VirtualSize'], now['VirtualSize'], 'Container' in old, 'Container' in now],
@@ -231,12 +231,16 @@ test('formatImageInspect: fields come and go with the version', () => {
     OnBuild: null,
   });
   assert.equal((old['Config'] as Record<string, unknown>)['AttachStdin'], false);
+  assert.deepEqual(now['GraphDriver'], {
+    Name: 'overlay2',
+    Data: { LowerDir: '/l/a/diff', MergedDir: '/l/b/merged', UpperDir: '/l/b/diff', WorkDir: '/l/b/work' },
+  });
   const untagged = { image, tags: [], digests: [] };
   const summary = (minor: number): Record<string, unknown> =>
     plain(formatImageSummary(untagged, { containers: 2, sharedBytes: -1 }, minor)) as Record<string, unknown>;
   assert.deepEqual(
-    [summary(42)['RepoTags'], summary(43)['RepoTags'], summary(50)['Containers'], summary(51)['Containers']],
-    [['<none>:<none>'], [], -1, 2],
+    [summary(42)['RepoTags'], summary(43)['RepoTags'], summary(43)['VirtualSize'], summary(44)['VirtualSize']],
+    [['<none>:<none>'], [], 1234, undefined],
   );
 });
 

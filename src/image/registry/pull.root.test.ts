@@ -356,7 +356,7 @@ test('pull: the best image for a platform, also in an index of indexes, and a wa
   const warned = await pull(images, single, { platform: { os: 'linux', architecture: 's390x', variant: '' } });
   assert.equal(
     warned.at(-1),
-    `WARNING: image with reference ${single} was found but does not match the specified platform: wanted linux/s390x, actual: linux/arm/v7`,
+    `WARNING: image with reference ${single} was found but its platform (linux/arm/v7) does not match the specified platform (linux/s390x)`,
   );
   assert.equal(images.resolve(single).variant, 'v7');
   assert.throws(() => images.resolve(single, { os: 'linux', architecture: 's390x', variant: '' }), {

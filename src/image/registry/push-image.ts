@@ -11,10 +11,11 @@ import { DigestCounter, digestOf } from '../digest.ts';
 import type { ImageRecord } from '../image-table.ts';
 import { MEDIA } from '../oci.ts';
 import { matchesPlatform, platformMismatch } from '../platform.ts';
-import type { Digest, Images, Progress } from '../port.ts';
+import type { Digest, Images, Platform, Progress } from '../port.ts';
 import {
   familiarName,
   familiarReference,
+  formatReference,
   parseReference,
   repositoryName,
   withDefaultTag,
@@ -37,13 +38,15 @@ const ATTEMPTS_MAX = 5;
 
 export function pushImage(stores: RegistryStores, options: PushOptions): AsyncIterable<Progress> {
   const asked = parseReference(options.reference);
-  if (asked.digest !== '') throw new EngineError('IMAGE_REFERENCE_INVALID', 'cannot push a digest reference');
   if (options.allTags && asked.tag !== '')
     throw new EngineError('IMAGE_REFERENCE_INVALID', "tag can't be used with --all-tags/-a");
   const reference = options.allTags ? asked : withDefaultTag(asked);
-  const chosen = chooseTags(stores, reference, options);
+  checkPlatform(stores, reference, options.platform);
   return withProgress(options.signal, async (report, signal) => {
+    // Docker says this before it looks whether there is anything to push: what is wrong with that comes as a line.
     report({ kind: 'status', text: `The push refers to repository [${repositoryName(reference)}]` });
+    if (reference.digest !== '') throw new EngineError('IMAGE_REFERENCE_INVALID', 'cannot push a digest reference');
+    const chosen = chooseTags(stores, reference, options.allTags);
     try {
       await RegistryClient.use(
         reference,
@@ -56,14 +59,15 @@ export function pushImage(stores: RegistryStores, options: PushOptions): AsyncIt
       if (signal.aborted) throw new EngineError('REGISTRY_UNREACHABLE', 'context canceled', { cause: error });
       throw error;
     }
-    stores.images.emit('push', familiarReference(reference), familiarName(reference), chosen[0]?.record.id);
+    const pushed = stores.images.table.tagged(withDefaultTag(reference))?.imageId;
+    stores.images.emit('push', familiarReference(reference), familiarName(reference), pushed);
   });
 }
 
 function chooseTags(
   stores: RegistryStores,
   reference: Reference,
-  options: PushOptions,
+  allTags: boolean,
 ): { readonly tagged: Reference; readonly record: ImageRecord }[] {
   const { table } = stores.images;
   const inRepository = table.referencesIn(repositoryName(reference)).map(parseReference);
@@ -72,22 +76,23 @@ function chooseTags(
       'IMAGE_NOT_FOUND',
       `An image does not exist locally with the tag: ${familiarName(reference)}`,
     );
-  const tags = inRepository.filter(({ tag }) => tag !== '' && (options.allTags || tag === reference.tag));
+  const tags = inRepository.filter(({ tag }) => tag !== '' && (allTags || tag === reference.tag));
   if (tags.length === 0) {
     throw new EngineError(
       'IMAGE_NOT_FOUND',
-      options.allTags
+      allTags
         ? `no tags to push for ${familiarName(reference)}`
         : `tag does not exist: ${familiarReference(reference)}`,
     );
   }
-  return tags.map((tagged) => {
-    const record = table.get(table.tagged(tagged)!.imageId)!;
-    const { platform } = options;
-    if (platform !== null && !matchesPlatform(record.file, platform))
-      throw platformMismatch(familiarReference(tagged), record.file, platform);
-    return { tagged, record };
-  });
+  return tags.map((tagged) => ({ tagged, record: table.get(table.tagged(tagged)!.imageId)! }));
+}
+
+/** Before anything is said. Source: moby v28 daemon/images/image_push.go. */
+function checkPlatform(stores: RegistryStores, reference: Reference, platform: Platform | null): void {
+  if (platform === null) return;
+  const { file } = stores.images.table.find(formatReference(reference));
+  if (!matchesPlatform(file, platform)) throw platformMismatch(formatReference(reference), file, platform);
 }
 
 class Push {
@@ -110,19 +115,28 @@ class Push {
     const layers = await this.#layers(reference, record);
     const config = await images.blobs.get(record.id);
     if ((await this.#client.blobSize(record.id)) === null) await this.#client.upload(once(config), () => record.id);
+    // Spaces as Docker's: the same image has the same digest wherever it is pushed from.
     const manifest = Buffer.from(
-      JSON.stringify({
-        schemaVersion: 2,
-        mediaType: MEDIA.dockerManifest,
-        config: { mediaType: MEDIA.dockerConfig, size: config.length, digest: record.id },
-        layers: layers.map(({ digest, size }) => ({ mediaType: MEDIA.dockerLayerGzip, size, digest })),
-      }),
+      JSON.stringify(
+        {
+          schemaVersion: 2,
+          mediaType: MEDIA.dockerManifest,
+          config: { mediaType: MEDIA.dockerConfig, size: config.length, digest: record.id },
+          layers: layers.map(({ digest, size }) => ({ mediaType: MEDIA.dockerLayerGzip, size, digest })),
+        },
+        null,
+        3,
+      ),
     );
     await this.#client.putManifest(reference.tag, manifest, MEDIA.dockerManifest);
     const digest = digestOf(manifest);
     images.recordReference(withDigest(reference, digest), record.id);
     this.#report({ kind: 'status', text: `${reference.tag}: digest: ${digest} size: ${manifest.length}` });
-    this.#report({ kind: 'aux', value: { Tag: reference.tag, Digest: digest, Size: manifest.length } });
+    this.#report({
+      kind: 'aux',
+      value: { Tag: reference.tag, Digest: digest, Size: manifest.length },
+      ofProgress: true,
+    });
   }
 
   /** Side by side, as many as there may be; the same layer twice in an image is sent once. */
@@ -172,7 +186,7 @@ class Push {
     for (const source of elsewhere.slice(0, CANDIDATES_MAX)) {
       const { path } = parseReference(source.repository);
       if (!(await this.#client.mountBlob(source.digest, path))) continue;
-      this.#say(diffId, `Mounted from ${familiarName(parseReference(source.repository))}`);
+      this.#say(diffId, `Mounted from ${path}`);
       return source;
     }
     return null;

@@ -24,6 +24,7 @@ const CODE_OF_STATUS: Readonly<Record<number, ErrorCode>> = {
 /** "host/path" is http://host/path, as in Docker. */
 export async function openUrl(text: string, options: RegistryOptions, signal: AbortSignal): Promise<RemoteFile> {
   const url = text.includes('://') ? text : `http://${text}`;
+  if (text === '') throw new EngineError('REGISTRY_UNREACHABLE', 'Get "http:": http: no Host in request URL');
   if (!URL.canParse(url)) throw new EngineError('PARAMETER_INVALID', `parse ${JSON.stringify(url)}: invalid URL`);
   const { protocol } = new URL(url);
   if (protocol !== 'http:' && protocol !== 'https:')
