@@ -131,7 +131,8 @@ async function appendItem(pack: tar.Pack, source: CopySource, item: CopyItem, in
           sink.end(undefined);
         });
       } else {
-        pack.entry({ ...renamed, size: 0 });
+        // With its content, though it is empty: a file's entry is open until it is ended, and the archive with it.
+        pack.entry({ ...renamed, size: 0 }, '');
         entry.resume();
       }
     }
