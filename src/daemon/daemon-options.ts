@@ -5,6 +5,7 @@ import { parse as parsePath } from 'node:path';
 import { EngineError } from '../core/engine-error.ts';
 import { parseScopedHost } from '../api/scope.ts';
 import { proxiesOf, type Proxies } from '../image/registry/proxy.ts';
+import { networkSettings, type NetworkSettings } from './network-options.ts';
 import { OPTIONS, type Values } from './options.ts';
 
 export interface DaemonOptions {
@@ -16,17 +17,7 @@ export interface DaemonOptions {
   readonly dataRoot: string;
   readonly execRoot: string;
   readonly pidfile: string;
-  readonly bridge: string;
-  readonly bip: string;
-  readonly fixedCidr: string;
-  readonly mtu: number;
-  readonly defaultAddressPools: readonly { readonly base: string; readonly size: number }[];
-  readonly ipForward: boolean;
-  readonly ip: string;
-  readonly icc: boolean;
-  readonly ipMasquerade: boolean;
-  readonly iptables: boolean;
-  readonly userlandProxy: boolean;
+  readonly network: NetworkSettings;
   readonly logLevel: 'debug' | 'info' | 'warn' | 'error' | 'fatal';
   readonly logFormat: 'text' | 'json';
   readonly liveRestore: boolean;
@@ -53,9 +44,6 @@ export interface DaemonOptions {
   readonly logDriver: string;
   readonly logOptions: Readonly<Record<string, string>>;
   readonly labels: readonly string[];
-  readonly dns: readonly string[];
-  readonly dnsOptions: readonly string[];
-  readonly dnsSearch: readonly string[];
   readonly insecureRegistries: readonly string[];
   readonly registryMirrors: readonly string[];
   readonly maxConcurrentDownloads: number;
@@ -95,17 +83,7 @@ export function daemonOptions(flags: Values, file: Values): DaemonOptions {
     dataRoot: absolute('data-root', v['data-root']),
     execRoot: absolute('exec-root', v['exec-root']),
     pidfile: v['pidfile'],
-    bridge: v['bridge'],
-    bip: v['bip'],
-    fixedCidr: v['fixed-cidr'],
-    mtu: v['mtu'],
-    defaultAddressPools: (v['default-address-pool'] as unknown[]).map(parsePool),
-    ipForward: v['ip-forward'],
-    ip: ipAddress('ip', v['ip']),
-    icc: v['icc'],
-    ipMasquerade: v['ip-masq'],
-    iptables: v['iptables'],
-    userlandProxy: v['userland-proxy'],
+    network: networkSettings(v),
     logLevel: v['debug'] ? 'debug' : oneOf('log-level', v['log-level'], ['debug', 'info', 'warn', 'error', 'fatal']),
     logFormat: oneOf('log-format', v['log-format'], ['text', 'json']),
     liveRestore: v['live-restore'],
@@ -130,9 +108,6 @@ export function daemonOptions(flags: Values, file: Values): DaemonOptions {
     logDriver: v['log-driver'],
     logOptions: v['log-opt'],
     labels: v['label'],
-    dns: v['dns'],
-    dnsOptions: v['dns-opt'],
-    dnsSearch: v['dns-search'],
     insecureRegistries: v['insecure-registry'],
     metricsAddress: v['metrics-addr'],
     registryMirrors: (v['registry-mirror'] as string[]).map(parseMirror),
@@ -181,11 +156,6 @@ function absolute(flag: string, path: string): string {
   return path.replace(/\/+$/, '');
 }
 
-function ipAddress(flag: string, text: string): string {
-  if (isIP(text) === 0) throw invalid(`--${flag}: an IP address is needed: ${text}`);
-  return text;
-}
-
 function oneOf<T extends string>(flag: string, text: string, allowed: readonly T[]): T {
   const found = allowed.find((value) => value === text);
   if (found === undefined) throw invalid(`--${flag}: ${text} is none of ${allowed.join(', ')}`);
@@ -209,18 +179,6 @@ function parseMirror(text: string): string {
   if (search !== '' || hash !== '') return refuse(`query or fragment at end of the URI ${JSON.stringify(text)}`);
   if (username !== '') return refuse('username/password not allowed in URI');
   return pathname === '/' ? `${text.replace(/\/+$/, '')}/` : text;
-}
-
-function parsePool(pool: unknown): { base: string; size: number } {
-  const fields =
-    typeof pool === 'string'
-      ? Object.fromEntries(pool.split(',').map((part) => part.split('=', 2)))
-      : (pool as Record<string, unknown>);
-  const { base, size } = fields as { base?: unknown; size?: unknown };
-  if (typeof base !== 'string' || !/^[\da-f.:]+\/\d+$/i.test(base) || !/^\d+$/.test(String(size))) {
-    throw invalid(`invalid default-address-pool ${JSON.stringify(pool)}: base=10.10.0.0/16,size=24 is needed`);
-  }
-  return { base, size: Number(size) };
 }
 
 function parseRuntimes(runtimes: Readonly<Record<string, unknown>>): DaemonOptions['runtimes'] {

@@ -101,24 +101,14 @@ export async function openEngine({
       events,
       clock,
       logger,
-      bridgeName: options.bridge,
-      bip: options.bip,
-      fixedCidr: options.fixedCidr,
-      defaultAddressPools: options.defaultAddressPools,
-      mtu: options.mtu,
-      ipForward: options.ipForward,
-      hostBindingAddress: options.ip,
-      icc: options.icc,
-      ipMasquerade: options.ipMasquerade,
-      firewall: options.iptables,
-      userlandProxy: options.userlandProxy,
+      ...options.network.networks,
     }),
     openVolumes({ dataRoot, kernel, store, events, clock, logger }),
   ]);
   const images = watching.images(plainImages);
   const networks = watching.networks(plainNetworks);
   // networks.recover() switches it on; the warnings of new containers should know.
-  const host = { ...facts, ipv4Forwarding: facts.ipv4Forwarding || options.ipForward };
+  const host = { ...facts, ipv4Forwarding: facts.ipv4Forwarding || (options.network.networks.ipForward ?? true) };
   const runtime = watching.runtime(
     await openRuntime({
       execRoot,
@@ -184,7 +174,11 @@ export async function openEngine({
       hostname: hostname(),
       defaultLog: { driver: options.logDriver, options: options.logOptions },
       platform: { os: 'linux', architecture: host.architecture, variant: '' },
-      dns: { servers: options.dns, options: options.dnsOptions, search: options.dnsSearch },
+      dns: {
+        servers: options.network.dns,
+        options: options.network.dnsOptions,
+        search: options.network.dnsSearch,
+      },
     },
   });
   const records = loadedOnce(store.collection('containers', decodeContainer));

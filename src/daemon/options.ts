@@ -3,8 +3,10 @@
  * all about each. A flag that dockerd knows and Longshore does not honour is refused by name, never ignored.
  * Source: dockerd(8), moby cmd/dockerd/config*.go (v28).
  */
-/** `integer` may be below 0. */
-export type OptionKind = 'text' | 'flag' | 'number' | 'integer' | 'list' | 'map';
+import { NETWORK_OPTIONS } from './network-options.ts';
+
+/** `integer` may be below 0. `maps`: name=key=value, an object of objects in daemon.json. */
+export type OptionKind = 'text' | 'flag' | 'number' | 'integer' | 'list' | 'map' | 'maps';
 
 export interface Option {
   /** Long flag, without dashes. */
@@ -242,76 +244,7 @@ export const OPTIONS = [
     group: 'Running containers',
     help: 'name=value, shown by docker info',
   },
-  {
-    flag: 'bridge',
-    short: 'b',
-    kind: 'text',
-    fallback: 'longshore0',
-    group: 'Network',
-    help: 'Name of the default bridge; "none" for no default network',
-  },
-  {
-    flag: 'bip',
-    kind: 'text',
-    fallback: '',
-    group: 'Network',
-    help: "The default bridge's address, 172.17.0.1/16; chosen from what is free if not given",
-  },
-  {
-    flag: 'fixed-cidr',
-    kind: 'text',
-    fallback: '',
-    group: 'Network',
-    help: 'Part of the bridge subnet that containers get addresses from',
-  },
-  {
-    flag: 'default-address-pool',
-    kind: 'list',
-    key: 'default-address-pools',
-    fallback: [],
-    group: 'Network',
-    help: 'Subnets of networks, base=10.10.0.0/16,size=24',
-  },
-  { flag: 'mtu', kind: 'number', fallback: 1500, group: 'Network', help: "MTU of containers' interfaces" },
-  {
-    flag: 'ip',
-    kind: 'text',
-    fallback: '0.0.0.0',
-    group: 'Network',
-    help: 'Host address of published ports that name none',
-  },
-  {
-    flag: 'icc',
-    kind: 'flag',
-    fallback: true,
-    group: 'Network',
-    help: 'Containers on the default bridge reach each other',
-  },
-  {
-    flag: 'ip-masq',
-    kind: 'flag',
-    fallback: true,
-    group: 'Network',
-    help: 'Containers reach outside with the host address',
-  },
-  {
-    flag: 'iptables',
-    kind: 'flag',
-    fallback: true,
-    group: 'Network',
-    help: 'Packet filter rules (nftables); false: nothing is published, masqueraded or isolated',
-  },
-  {
-    flag: 'userland-proxy',
-    kind: 'flag',
-    fallback: true,
-    group: 'Network',
-    help: 'Carry IPv6 connections to published ports of containers without IPv6',
-  },
-  { flag: 'ip-forward', kind: 'flag', fallback: true, group: 'Network', help: 'Switch on net.ipv4.ip_forward' },
-  { flag: 'dns', kind: 'list', fallback: [], group: 'Network', help: 'DNS server of containers' },
-  { flag: 'dns-opt', kind: 'list', key: 'dns-opts', fallback: [], group: 'Network', help: 'DNS option of containers' },
-  { flag: 'dns-search', kind: 'list', fallback: [], group: 'Network', help: 'DNS search domain of containers' },
+  ...NETWORK_OPTIONS,
   {
     flag: 'insecure-registry',
     kind: 'list',

@@ -54,10 +54,39 @@ test('daemonOptions: the file and the flags make one whole, but never both the s
   assert.equal(options.dataRoot, '/d');
   assert.equal(options.liveRestore, false);
   assert.deepEqual(options.hosts, ['unix:///x']);
-  assert.deepEqual(options.defaultAddressPools, [{ base: '10.0.0.0/8', size: 24 }]);
+  assert.deepEqual(options.network.networks.defaultAddressPools, [{ base: '10.0.0.0/8', size: 24 }]);
   assert.throws(() => daemonOptions({ mtu: 1 }, { mtu: 2 }), /both as a flag and in the configuration file: mtu/);
   assert.throws(() => parseConfig({ 'no-such': 1 }, 'f'), /don't match any configuration option: no-such/);
   assert.throws(() => parseConfig({ mtu: 'x' }, 'f'), /"mtu" must be a number/);
+});
+
+test('networkSettings: defaults of networks, and what cannot be honoured', () => {
+  const settings = (...argv: string[]) => daemonOptions(parseFlags(argv), {}).network;
+  const opt = '--default-network-opt';
+  assert.deepEqual(
+    settings(opt, 'bridge=a.b=1=2', opt, 'bridge=c=', opt, 'macvlan=d=e').networks.defaultNetworkOptions,
+    {
+      bridge: { 'a.b': '1=2', c: '' },
+      macvlan: { d: 'e' },
+    },
+  );
+  assert.deepEqual(
+    daemonOptions({}, parseConfig({ 'default-network-opts': { bridge: { m: '1400' } } }, 'f')).network.networks
+      .defaultNetworkOptions,
+    { bridge: { m: '1400' } },
+  );
+  assert.deepEqual(settings('--iptables=false').networks.tables, { 4: false, 6: true });
+  const gateways = ['--host-gateway-ip=10.0.0.1', '--host-gateway-ip=fd00::1'];
+  assert.deepEqual(settings(...gateways).networks.hostGateways, ['10.0.0.1', 'fd00::1']);
+  for (const [argv, message] of [
+    [['--firewall-backend=iptables'], /--firewall-backend=iptables is not supported/],
+    [['--host-gateway-ip=10.0.0.1', '--host-gateway-ip=10.0.0.2'], /only one IPv4 host gateway IP address/],
+    [['--default-gateway=fd00::1'], /--default-gateway: an IPv4 address is needed/],
+    [['--dns=dns.example'], /dns\.example is not an ip address/],
+    [['--ip=x'], /x is not an ip address/],
+    [[opt, 'bridge=x'], /name=key=value is needed/],
+  ] as const)
+    assert.throws(() => settings(...argv), { code: 'PARAMETER_INVALID', message });
 });
 
 test('daemonOptions: an open door is refused, unless somebody says that it is to be open', () => {

@@ -52,6 +52,14 @@ function addValue(values: Values, option: Option, text: string): void {
     case 'list':
       values[flag] = [...((values[flag] as string[] | undefined) ?? []), text];
       return;
+    case 'maps': {
+      const [, name, key, value] = /^([^=]+)=([^=]+)=(.*)$/s.exec(text) ?? [];
+      if (name === undefined || key === undefined)
+        throw invalid(`invalid argument "${text}" for "--${flag}" flag: name=key=value is needed`);
+      const before = (values[flag] ?? {}) as Record<string, object>;
+      values[flag] = { ...before, [name]: { ...before[name], [key]: value } };
+      return;
+    }
     case 'map': {
       const at = text.indexOf('=');
       if (at < 1) throw invalid(`invalid argument "${text}" for "--${flag}" flag: name=value is needed`);
@@ -102,6 +110,7 @@ function fits(kind: OptionKind, value: unknown): boolean {
     case 'list':
       return Array.isArray(value);
     case 'map':
+    case 'maps':
       return typeof value === 'object' && value !== null && !Array.isArray(value);
   }
 }

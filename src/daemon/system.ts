@@ -80,7 +80,7 @@ async function infoFacts(
     ],
     insecureRegistries: options.insecureRegistries, // the loopback ones are added where they are shown
     registryMirrors: options.registryMirrors,
-    defaultAddressPools: options.defaultAddressPools,
+    defaultAddressPools: options.network.networks.defaultAddressPools ?? [],
     labels: options.labels,
     experimental: false,
     liveRestore: options.liveRestore,

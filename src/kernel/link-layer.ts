@@ -80,7 +80,7 @@ export function ensureBridge(options: Options<'ensureBridge'>): void {
     );
   const macDiffers = options.mac !== undefined && options.mac !== '' && options.mac.toLowerCase() !== link.mac;
   const changes = {
-    ...(link.mtu === options.mtu ? {} : { mtu: options.mtu }),
+    ...(options.mtu === null || link.mtu === options.mtu ? {} : { mtu: options.mtu }),
     ...(macDiffers ? { mac: options.mac } : {}),
   };
   host().run([setLinkUp(link, changes)]);

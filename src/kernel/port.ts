@@ -54,7 +54,8 @@ export interface LinkLayer {
   /** Makes the bridge if it is missing, sets MTU and addresses, brings it up. */
   ensureBridge(options: {
     readonly name: string;
-    readonly mtu: number;
+    /** null: as it is. */
+    readonly mtu: number | null;
     readonly addresses: readonly InterfaceAddress[];
     readonly mac?: string;
   }): Promise<void>;

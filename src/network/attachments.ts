@@ -35,6 +35,8 @@ export interface AttachmentOptions {
   readonly byId: (id: string) => LiveNetwork | undefined;
   /** See PublishTarget. */
   readonly relaysIpv6: () => boolean;
+  /** --allow-direct-routing */
+  readonly directRouting: boolean;
   readonly onEvent: (network: Network, action: 'connect' | 'disconnect', containerId: string) => void;
 }
 
@@ -285,6 +287,7 @@ export class Attachments {
         hostBinding: network.bridge.hostBinding,
         gatewayMode: network.bridge.gatewayMode,
         relayIpv6: this.#options.relaysIpv6(),
+        direct: this.#options.directRouting ? 'everybody' : network.bridge.trusted.length > 0 ? 'trusted' : undefined,
       });
     } catch (error) {
       throw wrap(

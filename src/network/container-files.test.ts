@@ -61,8 +61,20 @@ test("internalResolvConf: keeps the servers for our resolver, the host's own mar
 
 test("hostsFile: extra hosts before the container's own address", () => {
   const lines = hostsFile(
-    [extraHost('db:10.0.0.9', ''), extraHost('h=host-gateway', '172.17.0.1'), extraHost('six:[fd00::1]', '')],
+    [
+      ...extraHost('db:10.0.0.9', []),
+      ...extraHost('h=host-gateway', ['172.17.0.1', 'fd00::9']),
+      ...extraHost('six:[fd00::1]', []),
+    ],
     [{ address: '172.17.0.2', names: 'web.ex.org web' }],
   ).split('\n');
-  assert.deepEqual(lines.slice(6), ['10.0.0.9\tdb', '172.17.0.1\th', 'fd00::1\tsix', '172.17.0.2\tweb.ex.org web', '']);
+  assert.deepEqual(lines.slice(6), [
+    '10.0.0.9\tdb',
+    '172.17.0.1\th',
+    'fd00::9\th',
+    'fd00::1\tsix',
+    '172.17.0.2\tweb.ex.org web',
+    '',
+  ]);
+  assert.throws(() => extraHost('h:host-gateway', []), /unable to derive the IP value for host-gateway/);
 });

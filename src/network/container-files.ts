@@ -2,6 +2,7 @@
  * The text of a container's resolv.conf, hosts and hostname files. Pure.
  * Source: moby daemon/libnetwork/internal/resolvconf and etchosts (v28).
  */
+import { EngineError } from '../core/engine-error.ts';
 import { isLoopback, parseAddress } from './address.ts';
 
 export const INTERNAL_RESOLVER = '127.0.0.11';
@@ -111,11 +112,18 @@ export interface HostsLine {
   readonly names: string;
 }
 
-/** "name:address" (or "name=address") → a line; "host-gateway" stands for the host. */
-export function extraHost(text: string, hostGateway: string): HostsLine {
+/**
+ * "name:address" (or "name=address") → its lines; "host-gateway" stands for the host, by one address of each family.
+ * @throws HOST_UNSUPPORTED where the host has none for containers
+ */
+export function extraHost(text: string, hostGateways: readonly string[]): HostsLine[] {
   const cut = text.search(/[:=]/);
+  const names = text.slice(0, cut);
   const address = text.slice(cut + 1).replace(/^\[(.*)\]$/, '$1');
-  return { names: text.slice(0, cut), address: address === 'host-gateway' ? hostGateway : address };
+  if (address !== 'host-gateway') return [{ names, address }];
+  if (hostGateways.length === 0)
+    throw new EngineError('HOST_UNSUPPORTED', 'unable to derive the IP value for host-gateway');
+  return hostGateways.map((gateway) => ({ names, address: gateway }));
 }
 
 function worksInContainer(server: string, ipv6: boolean): boolean {

@@ -23,13 +23,13 @@ export interface FilePlan {
 const MODE = 0o644;
 export class FileWriter {
   readonly #facts: HostFacts;
-  readonly #hostGateway: () => string;
+  readonly #hostGateways: () => readonly string[];
   /** What was written last, to tell whether a user has changed it since. */
   readonly #written = new Map<string, FilePlan>();
 
-  constructor(facts: HostFacts, hostGateway: () => string) {
+  constructor(facts: HostFacts, hostGateways: () => readonly string[]) {
     this.#facts = facts;
-    this.#hostGateway = hostGateway;
+    this.#hostGateways = hostGateways;
   }
 
   plan(
@@ -88,7 +88,7 @@ export class FileWriter {
   }
 
   #hosts(sandbox: SandboxRecord, links: readonly HostsLine[]): string {
-    const extra = sandbox.extraHosts.map((text) => extraHost(text, this.#hostGateway()));
+    const extra = sandbox.extraHosts.flatMap((text) => extraHost(text, this.#hostGateways()));
     if (sandbox.kind === 'host') {
       const { hosts } = this.#facts;
       const base = hosts === '' || hosts.endsWith('\n') ? hosts : `${hosts}\n`;

@@ -14,19 +14,20 @@ import {
   type PortMapping,
 } from './ruleset.ts';
 
-const FAMILIES: readonly Family[] = [4, 6];
-
 export class Firewall {
   readonly #nftables: Nftables;
   readonly #table: string;
   readonly #chain: ForwardChain;
+  readonly #families: readonly Family[];
   readonly #networks = new Map<string, FirewallNetwork>();
   readonly #mappings = new Map<string, readonly PortMapping[]>();
   /** Families whose table exists. */
   readonly #made = new Set<Family>();
   #tail: Promise<unknown> = Promise.resolve();
 
-  constructor(nftables: Nftables, table: string, chain: ForwardChain) {
+  /** `families`: those whose tables are ours to make (--iptables, --ip6tables). */
+  constructor(nftables: Nftables, table: string, chain: ForwardChain, families: readonly Family[]) {
+    this.#families = families;
     this.#nftables = nftables;
     this.#chain = chain;
     this.#table = table;
@@ -50,7 +51,7 @@ export class Firewall {
       const before = this.#networks.get(id);
       if (network === null) this.#networks.delete(id);
       else this.#networks.set(id, network);
-      const needsTable = FAMILIES.some((family) => this.#needs(family) && !this.#made.has(family));
+      const needsTable = this.#families.some((family) => this.#needs(family) && !this.#made.has(family));
       const script = [...this.#made]
         .map(
           (family) =>
@@ -128,13 +129,13 @@ export class Firewall {
 
   async #rebuild(): Promise<void> {
     let script = '';
-    const families = FAMILIES.filter((family) => this.#needs(family));
+    const families = this.#families.filter((family) => this.#needs(family));
     for (const family of families) {
       script += deleteTable(this.#table, family) + emptyTable(this.#table, family);
       for (const network of this.#networks.values()) script += networkElements('add', this.#table, family, network);
       script += mappingElements('add', this.#table, family, [...this.#mappings.values()].flat());
     }
-    await this.#nftables.run(script);
+    if (script !== '') await this.#nftables.run(script);
     for (const family of families) this.#made.add(family);
   }
 

@@ -12,10 +12,7 @@ import type { Family } from './address.ts';
 
 /** Bridges that other engines make, as nft patterns. */
 const OTHERS = ['docker0', 'br-*', 'podman*', 'cni*', 'virbr*', 'lxcbr*', 'lxdbr*', 'incusbr*'];
-const FAMILIES = [
-  [4, 'ip'],
-  [6, 'ip6'],
-] as const;
+const WORD = { 4: 'ip', 6: 'ip6' } as const;
 const PREFIX = 'LONGSHORE-';
 
 export interface ForwardState {
@@ -32,11 +29,13 @@ export class ForwardChain {
   readonly #nftables: Nftables;
   readonly #chain: string;
   readonly #logger: Logger;
+  readonly #families: readonly Family[];
   #bridges: readonly string[] = [];
   #tail: Promise<unknown> = Promise.resolve();
 
   /** `table`: the name of our own tables, so that several daemons have a chain each. */
-  constructor(nftables: Nftables, table: string, logger: Logger) {
+  constructor(nftables: Nftables, table: string, logger: Logger, families: readonly Family[]) {
+    this.#families = families;
     this.#nftables = nftables;
     this.#logger = logger;
     this.#chain = chainName(table);
@@ -46,7 +45,7 @@ export class ForwardChain {
   sync(bridges: readonly string[] = this.#bridges): Promise<void> {
     this.#bridges = bridges;
     return this.#queue(async () => {
-      for (const [, ip] of FAMILIES) {
+      for (const ip of this.#families.map((family) => WORD[family])) {
         const state = await this.#look(ip);
         if (state === null || (state.jump === null && !state.drops && !state.filters)) continue;
         await this.#nftables.run(chainScript(ip, this.#chain, this.#bridges, state));
@@ -58,8 +57,9 @@ export class ForwardChain {
 
   /** Whoever switches forwarding on makes a router of the host: as dockerd's, what nobody lets through is dropped then. */
   closeRouter(family: Family): Promise<void> {
-    const ip = family === 4 ? 'ip' : 'ip6';
+    const ip = WORD[family];
     return this.#queue(async () => {
+      if (!this.#families.includes(family)) return;
       await this.#nftables.run(
         `add table ${ip} filter\nadd chain ${ip} filter FORWARD { type filter hook forward priority filter; policy drop; }\n`,
       );
@@ -68,7 +68,7 @@ export class ForwardChain {
 
   remove(): Promise<void> {
     return this.#queue(async () => {
-      for (const [, ip] of FAMILIES) {
+      for (const ip of this.#families.map((family) => WORD[family])) {
         const state = await this.#look(ip);
         if (state?.jump == null) continue;
         await this.#nftables.run(

@@ -37,12 +37,12 @@ export class LiveNetwork {
   /** No endpoint may come any more. */
   removing = false;
 
-  constructor(record: NetworkRecord, mtuDefault: number) {
+  constructor(record: NetworkRecord) {
     this.network = record.network;
     this.ownsBridge = record.ownsBridge;
     const { driver, options } = record.network;
-    this.bridge = driver === 'bridge' && !record.network.configOnly ? bridgeOptions(options, mtuDefault) : null;
-    this.vlan = driver === 'macvlan' || driver === 'ipvlan' ? vlanOptions(driver, options, mtuDefault) : null;
+    this.bridge = driver === 'bridge' && !record.network.configOnly ? bridgeOptions(options) : null;
+    this.vlan = driver === 'macvlan' || driver === 'ipvlan' ? vlanOptions(driver, options) : null;
     this.#pools = record.network.ipam.configs.map(poolOf);
   }
 
@@ -82,7 +82,9 @@ export class LiveNetwork {
     if (indexes.length === 0) return null;
     const found = (index: number, address: Address): { address: Address; prefixLength: number; gateway: string } => {
       const pool = this.#pools[index]!;
-      return { address, prefixLength: pool.subnet.prefixLength, gateway: this.network.ipam.configs[index]!.gateway };
+      const { gateway, auxAddresses } = this.network.ipam.configs[index]!;
+      const { prefixLength } = pool.subnet;
+      return { address, prefixLength, gateway: auxAddresses?.[gatewayKey(family)] ?? gateway };
     };
     if (wanted !== '') {
       const address = parseAddress(wanted);
@@ -150,6 +152,7 @@ export class LiveNetwork {
       bridge: network.bridgeName,
       internal: network.internal,
       icc: bridge.icc,
+      trusted: bridge.trusted,
       subnets: this.#pools.map(({ subnet }) => {
         const mode = bridge.gatewayMode[subnet.family];
         return {
@@ -164,6 +167,11 @@ export class LiveNetwork {
   toRecord(): NetworkRecord {
     return { network: this.network, ownsBridge: this.ownsBridge };
   }
+}
+
+/** As moby's libnetwork: an auxiliary address of this name is where containers' default routes lead. */
+export function gatewayKey(family: Family): string {
+  return `DefaultGatewayIPv${family}`;
 }
 
 export function bridgeNameOf(id: string): string {

@@ -36,6 +36,8 @@ export interface BridgeOptions {
   /** The host gets no IPv4 address on the bridge. */
   readonly inhibitIpv4: boolean;
   readonly interfacePrefix: string;
+  /** Interfaces of the host from which published ports are also reached at the container's own address. */
+  readonly trusted: readonly string[];
 }
 
 export interface VlanOptions {
@@ -65,7 +67,7 @@ export function checkSpec(spec: NetworkSpec): void {
     throw invalid('user specified configurations are not supported if the network depends on a configuration network');
   }
   if (spec.driver === 'bridge') {
-    const { gatewayMode: modes } = bridgeOptions(spec.options, MTU_DEFAULT);
+    const { gatewayMode: modes } = bridgeOptions(spec.options);
     if (!spec.internal && (modes[4] === 'isolated' || modes[6] === 'isolated'))
       throw invalid("gateway mode 'isolated' can only be used for an internal network");
   }
@@ -153,33 +155,28 @@ function addressError(text: string, subnet: Subnet): string | null {
 }
 
 /** @throws NETWORK_SPEC_INVALID naming the option whose value cannot be read */
-export function bridgeOptions(options: Readonly<Record<string, string>>, mtuDefault: number): BridgeOptions {
+export function bridgeOptions(options: Readonly<Record<string, string>>): BridgeOptions {
   const name = options[`${BRIDGE}name`] ?? '';
   if (name !== '') checkInterfaceName(name);
-  const trusted = options[`${BRIDGE}trusted_host_interfaces`];
-  if (trusted !== undefined && trusted !== '') {
-    throw new EngineError('OPTION_UNSUPPORTED', `option ${BRIDGE}trusted_host_interfaces is not supported`);
-  }
+  const trusted = (options[`${BRIDGE}trusted_host_interfaces`] ?? '').split(':').filter((text) => text !== '');
+  trusted.forEach(checkInterfaceName);
   const hostBinding = parseAddress(options[`${BRIDGE}host_binding_ipv4`] || '0.0.0.0');
   if (hostBinding === null)
     throw invalid(`invalid value for ${BRIDGE}host_binding_ipv4: ${options[`${BRIDGE}host_binding_ipv4`]}`);
   return {
     name,
+    trusted,
     icc: booleanOption(options, `${BRIDGE}enable_icc`, true),
     masquerade: booleanOption(options, `${BRIDGE}enable_ip_masquerade`, true),
     hostBinding,
-    mtu: mtuOption(options, mtuDefault),
+    mtu: mtuOption(options),
     gatewayMode: { 4: gatewayMode(options, 4), 6: gatewayMode(options, 6) },
     inhibitIpv4: booleanOption(options, `${BRIDGE}inhibit_ipv4`, false),
     interfacePrefix: options['com.docker.network.container_iface_prefix'] || 'eth',
   };
 }
 
-export function vlanOptions(
-  driver: 'macvlan' | 'ipvlan',
-  options: Readonly<Record<string, string>>,
-  mtuDefault: number,
-): VlanOptions {
+export function vlanOptions(driver: 'macvlan' | 'ipvlan', options: Readonly<Record<string, string>>): VlanOptions {
   const parent = options['parent'] ?? '';
   if (parent !== '') checkInterfaceName(parent);
   const key = `${driver}_mode`;
@@ -189,7 +186,7 @@ export function vlanOptions(
     throw invalid(`requested ${driver} mode '${mode}' is not valid, 'bridge' mode is the ${driver} driver default`);
   const flag = options['ipvlan_flag'] || 'bridge';
   if (flag !== 'bridge') throw new EngineError('OPTION_UNSUPPORTED', `option ipvlan_flag=${flag} is not supported`);
-  return { parent, mode, mtu: mtuOption(options, mtuDefault) };
+  return { parent, mode, mtu: mtuOption(options) };
 }
 
 function checkInterfaceName(name: string): void {
@@ -220,13 +217,13 @@ function booleanOption(options: Readonly<Record<string, string>>, key: string, b
   throw invalid(`strconv.ParseBool: parsing "${value}": invalid syntax (${key})`);
 }
 
-function mtuOption(options: Readonly<Record<string, string>>, byDefault: number): number {
+function mtuOption(options: Readonly<Record<string, string>>): number {
   const value = options['com.docker.network.driver.mtu'];
-  if (value === undefined || value === '') return byDefault;
+  if (value === undefined || value === '') return MTU_DEFAULT;
   const mtu = Number(value);
   if (!/^\d+$/.test(value) || mtu > 65_535)
     throw invalid(`strconv.Atoi: parsing "${value}": invalid syntax (com.docker.network.driver.mtu)`);
-  return mtu === 0 ? byDefault : mtu;
+  return mtu === 0 ? MTU_DEFAULT : mtu;
 }
 
 function invalid(message: string): EngineError {

@@ -11,8 +11,9 @@ import type { Logger } from '../core/log.ts';
 import type { EventPublisher } from '../event/port.ts';
 import type { Kernel } from '../kernel/port.ts';
 import type { Collection } from '../store/port.ts';
-import { formatAddress, formatSubnet, overlaps, parseCidr, type Address, type Family, type Subnet } from './address.ts';
+import { formatSubnet, parseCidr, type Family, type Subnet } from './address.ts';
 import type { Attachments } from './attachments.ts';
+import { placeDefaultBridge, type Placement } from './default-bridge.ts';
 import type { Firewall } from './firewall.ts';
 import { ensureForwarding, HOST_NAMESPACE, type ForwardingOptions } from './forwarding.ts';
 import type { HostFacts } from './host-facts.ts';
@@ -40,10 +41,12 @@ export interface NetworkState {
   readonly firewall: Firewall;
   readonly attachments: Attachments;
   readonly facts: HostFacts;
-  readonly mtu: number;
-  readonly bip: string;
-  readonly fixedCidr: string;
+  readonly defaultBridge: Placement['wishes'];
+  /** --default-network-opt: by driver, options of networks that do not say otherwise. */
+  readonly defaultOptions: Readonly<Record<string, Readonly<Record<string, string>>>>;
   readonly forwarding: ForwardingOptions;
+  /** Families that have our tables. */
+  readonly tables: Readonly<Record<Family, boolean>>;
 }
 
 export class EngineNetworks implements Networks {
@@ -66,7 +69,8 @@ export class EngineNetworks implements Networks {
 
   create(asked: NetworkSpec): Promise<{ readonly network: Network; readonly warning: string }> {
     return this.#queue(async () => {
-      const spec = { ...asked, driver: asked.driver === '' ? 'bridge' : asked.driver };
+      const driver = asked.driver === '' ? 'bridge' : asked.driver;
+      const spec = { ...asked, driver, options: { ...this.#defaultOptions(driver, asked), ...asked.options } };
       checkSpec(spec);
       if (this.list().some(({ name }) => name === spec.name)) {
         throw new EngineError('NETWORK_NAME_TAKEN', `network with name ${spec.name} already exists`);
@@ -92,7 +96,7 @@ export class EngineNetworks implements Networks {
         bridgeName,
         ipam: { ...effective.ipam, driver: effective.ipam.driver === '' ? 'default' : effective.ipam.driver, configs },
       };
-      const live = new LiveNetwork({ network, ownsBridge }, this.#state.mtu);
+      const live = new LiveNetwork({ network, ownsBridge });
       this.#state.networks.put(id, live.toRecord(), { durable: true });
       try {
         await this.#realize(live);
@@ -310,11 +314,13 @@ export class EngineNetworks implements Networks {
       return [{ address: gateway, prefixLength: subnet.prefixLength }];
     });
     if (addresses.some(({ address }) => address.includes(':'))) await ensureForwarding(6, this.#state.forwarding);
-    await kernel.network.ensureBridge({ name: network.bridgeName, mtu: bridge.mtu, addresses });
+    const mtu = live.ownsBridge ? bridge.mtu : null;
+    await kernel.network.ensureBridge({ name: network.bridgeName, mtu, addresses });
     if (network.enableIpv6) {
       // While its link-local address is tentative the bridge asks for no neighbour: a second without IPv6 at every start.
       await kernel.network.setSysctlIn(HOST_NAMESPACE, `net/ipv6/conf/${network.bridgeName}/accept_dad`, '0');
     }
+    if (!this.#state.tables[4]) return;
     // Lets 127.0.0.1 reach published ports without a proxy; the table's guard chain keeps containers out of it.
     await kernel.network.setSysctlIn(HOST_NAMESPACE, `net/ipv4/conf/${network.bridgeName}/route_localnet`, '1');
   }
@@ -324,47 +330,42 @@ export class EngineNetworks implements Networks {
       await this.#state.kernel.network.removeLink(live.network.bridgeName);
   }
 
-  /**
-   * The default bridge keeps its subnet, unless --bip says another or something else on the host has it now. While
-   * containers run on it (`isUsed`) it stays where they are.
-   */
+  /** While containers run on it (`isUsed`) it stays where they are. */
   async #placeDefaultBridge(isUsed: boolean): Promise<void> {
     const live = this.#defaultBridge();
-    const { subnets, bip, fixedCidr } = this.#state;
+    const { subnets, kernel, networks } = this.#state;
     const avoid = await this.#hostSubnets(new Set(this.list().map(({ bridgeName }) => bridgeName)));
     for (const network of this.#state.live.values()) {
       if (network !== live) for (const { subnet } of network.pools) this.#claim(network, subnet);
     }
     if (live === undefined) return;
-    const own = live.network.ipam.configs[0];
-    const wanted = wantedBridge(bip, fixedCidr);
-    const ipRange = fixedCidr;
-    if (wanted !== null && !isUsed) {
-      subnets.claim(wanted.subnet);
-      await this.#place(live, { subnet: formatSubnet(wanted.subnet), gateway: formatAddress(wanted.address), ipRange });
-      return;
-    }
-    const kept = own === undefined ? null : (parseCidr(own.subnet)?.subnet ?? null);
-    if (own !== undefined && kept !== null && (isUsed || !avoid.some((other) => overlaps(other, kept)))) {
-      subnets.claim(kept);
-      if (own.ipRange !== ipRange && !isUsed) await this.#place(live, { ...own, ipRange });
-      return;
-    }
-    const [config] = resolveIpam([], [4], subnets, avoid, this.#localPool());
-    await this.#place(live, { ...config!, ipRange });
+    const { network, ownsBridge } = live;
+    const configs = placeDefaultBridge({
+      families: familiesOf(network),
+      wishes: this.#state.defaultBridge,
+      kept: network.ipam.configs,
+      found: ownsBridge ? [] : await this.#addressesOf(network.bridgeName),
+      isUsed,
+      avoid,
+      subnets,
+      localPool: this.#localPool(),
+    });
+    // A bridge of an earlier run would keep its old address beside the new one.
+    const gateways = (list: Network['ipam']['configs']): string => list.map(({ gateway }) => gateway).join();
+    const moved = network.ipam.configs.length > 0 && gateways(network.ipam.configs) !== gateways(configs);
+    if (moved && ownsBridge && !isUsed) await kernel.network.removeLink(network.bridgeName);
+    if (JSON.stringify(configs) === JSON.stringify(network.ipam.configs)) return;
+    live.setConfigs({ ...network, ipam: { ...network.ipam, configs } });
+    networks.put(network.id, live.toRecord());
   }
 
-  async #place(
-    live: LiveNetwork,
-    config: { readonly subnet: string; readonly gateway: string; readonly ipRange: string },
-  ): Promise<void> {
-    const { network } = live;
-    const before = network.ipam.configs[0];
-    // A bridge of an earlier run would keep its old address beside the new one.
-    if (before !== undefined && before.gateway !== config.gateway)
-      await this.#state.kernel.network.removeLink(network.bridgeName);
-    live.setConfigs({ ...network, ipam: { ...network.ipam, configs: [{ ...config, auxAddresses: null }] } });
-    this.#state.networks.put(network.id, live.toRecord());
+  async #addressesOf(bridgeName: string): Promise<string[]> {
+    const { network } = this.#state.kernel;
+    const [links, addresses] = await Promise.all([network.links(), network.addresses()]);
+    const index = links.find(({ name }) => name === bridgeName)?.index;
+    return addresses
+      .filter((one) => one.index === index && !one.address.startsWith('fe80:'))
+      .map(({ address, prefixLength }) => `${address}/${prefixLength}`);
   }
 
   #claim(network: LiveNetwork, subnet: Subnet): void {
@@ -412,13 +413,16 @@ export class EngineNetworks implements Networks {
     };
   }
 
+  /** A network made after a configuration network has that one's options alone. */
+  #defaultOptions(driver: string, { configFrom, configOnly }: NetworkSpec): Readonly<Record<string, string>> {
+    const { defaultOptions } = this.#state;
+    return configFrom === '' && !configOnly && Object.hasOwn(defaultOptions, driver) ? defaultOptions[driver]! : {};
+  }
+
   #bridgeName(spec: NetworkSpec, id: string): string {
     if (spec.configOnly) return '';
-    if (spec.driver === 'bridge') return bridgeOptions(spec.options, this.#state.mtu).name || bridgeNameOf(id);
-    const vlan =
-      spec.driver === 'macvlan' || spec.driver === 'ipvlan'
-        ? vlanOptions(spec.driver, spec.options, this.#state.mtu)
-        : null;
+    if (spec.driver === 'bridge') return bridgeOptions(spec.options).name || bridgeNameOf(id);
+    const vlan = spec.driver === 'macvlan' || spec.driver === 'ipvlan' ? vlanOptions(spec.driver, spec.options) : null;
     return vlan?.parent === '' ? `dm-${shortId(id)}` : '';
   }
 
@@ -434,7 +438,7 @@ export class EngineNetworks implements Networks {
     if (spec.configOnly) return true;
     const links = await this.#state.kernel.network.links();
     if (spec.driver === 'macvlan' || spec.driver === 'ipvlan') {
-      const { parent } = vlanOptions(spec.driver, spec.options, this.#state.mtu);
+      const { parent } = vlanOptions(spec.driver, spec.options);
       if (parent !== '' && !links.some(({ name }) => name === parent)) {
         throw new EngineError('NETWORK_SPEC_INVALID', `parent interface ${parent} was not found on the host`);
       }
@@ -475,20 +479,6 @@ export class EngineNetworks implements Networks {
   }
 }
 
-function familiesOf(spec: NetworkSpec): Family[] {
+function familiesOf(spec: Pick<NetworkSpec, 'enableIpv4' | 'enableIpv6'>): Family[] {
   return [...(spec.enableIpv4 ? ([4] as const) : []), ...(spec.enableIpv6 ? ([6] as const) : [])];
-}
-
-/** What --bip and --fixed-cidr ask of the default bridge; null: any subnet. @throws OPTION_UNSUPPORTED */
-function wantedBridge(bip: string, fixedCidr: string): { readonly address: Address; readonly subnet: Subnet } | null {
-  const own = bip === '' ? null : parseCidr(bip);
-  if (bip !== '' && (own === null || own.address.value === own.subnet.base))
-    throw new EngineError('OPTION_UNSUPPORTED', `invalid --bip: ${bip}`);
-  if (fixedCidr === '') return own;
-  const fixed = parseCidr(fixedCidr)?.subnet;
-  if (fixed === undefined || (own !== null && !overlaps(fixed, own.subnet))) {
-    throw new EngineError('OPTION_UNSUPPORTED', `invalid --fixed-cidr: ${fixedCidr}`);
-  }
-  // As Docker's: without an address of its own the bridge takes the range as its subnet.
-  return own ?? { subnet: fixed, address: { family: fixed.family, value: fixed.base + 1n } };
 }

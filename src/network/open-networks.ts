@@ -7,8 +7,9 @@ import type { Logger } from '../core/log.ts';
 import type { EventPublisher } from '../event/port.ts';
 import type { Kernel } from '../kernel/port.ts';
 import type { Store } from '../store/port.ts';
-import { formatAddress } from './address.ts';
+import { formatAddress, type Family } from './address.ts';
 import { Attachments } from './attachments.ts';
+import type { BridgeWish } from './default-bridge.ts';
 import { Resolvers } from './dns/resolvers.ts';
 import { FileWriter } from './file-writer.ts';
 import { Firewall } from './firewall.ts';
@@ -40,13 +41,20 @@ export interface NetworksOptions {
    * "none": there is no default bridge.
    */
   readonly bridgeName?: string;
-  /** "172.30.0.1/16": the default bridge's address; "" takes the next free default pool. */
-  readonly bip?: string;
-  /** --fixed-cidr: where the default bridge's containers get their addresses. */
-  readonly fixedCidr?: string;
+  /** --bip, --fixed-cidr, --default-gateway and their IPv6 kin: where the default bridge lives. */
+  readonly defaultBridge?: Readonly<Record<Family, BridgeWish>>;
+  /** --ipv6: the default bridge has IPv6. */
+  readonly ipv6?: boolean;
   /** --default-address-pool base=…,size=… */
   readonly defaultAddressPools?: readonly { readonly base: string; readonly size: number }[];
+  /** Of the default bridge; other networks have their option. */
   readonly mtu?: number;
+  /** --default-network-opt: by driver. */
+  readonly defaultNetworkOptions?: Readonly<Record<string, Readonly<Record<string, string>>>>;
+  /** --host-gateway-ip: what host-gateway stands for; none: the default bridge. */
+  readonly hostGateways?: readonly string[];
+  /** --allow-direct-routing: published ports are reached at the container's own address too. */
+  readonly directRouting?: boolean;
   /** --ip: where ports without an address are published. */
   readonly hostBindingAddress?: string;
   /** --ip-forward: net.ipv4.ip_forward is set to 1 at boot. */
@@ -59,10 +67,15 @@ export interface NetworksOptions {
   readonly ipMasquerade?: boolean;
   /** --userland-proxy: published ports of containers without IPv6 are carried from IPv6 by this process. */
   readonly userlandProxy?: boolean;
-  /** --iptables: false leaves the host's packet filter alone. Nothing is published, masqueraded or isolated then. */
-  readonly firewall?: boolean;
+  /**
+   * --iptables, --ip6tables: without its tables a family is neither masqueraded nor isolated, and published ports are
+   * carried by this process.
+   */
+  readonly tables?: Readonly<Record<Family, boolean>>;
 }
 
+const NO_WISH: BridgeWish = { bip: '', fixedCidr: '', gateway: '' };
+const BRIDGE_DEFAULT = 'longshore0';
 /** --bridge=none */
 const NO_BRIDGE = 'none';
 /** What a host that cannot be asked has. Source: Documentation/networking/ip-sysctl.rst */
@@ -70,26 +83,26 @@ const EPHEMERAL_DEFAULT = { first: 32_768, last: 60_999 };
 
 export async function openNetworks(options: NetworksOptions): Promise<Networks> {
   const { kernel, store, events, clock, logger } = options;
-  const bridgeName = options.bridgeName ?? 'longshore0';
-  const mtu = options.mtu ?? MTU_DEFAULT;
+  const bridgeName = options.bridgeName ?? BRIDGE_DEFAULT;
   const networks = store.collection<NetworkRecord>('networks', (value) =>
-    new LiveNetwork(decodeNetwork(value), mtu).toRecord(),
+    new LiveNetwork(decodeNetwork(value)).toRecord(),
   );
   const sandboxes = store.collection('network-sandboxes', decodeSandbox);
-  const [ephemeral] = await Promise.all([
+  const [ephemeral, links] = await Promise.all([
     ephemeralPorts(),
+    kernel.network.links(),
     mkdir(`${options.execRoot}/netns`, { recursive: true, mode: 0o700 }),
   ]);
 
   const live = new Map<string, LiveNetwork>();
-  for (const [id, record] of networks.load()) live.set(id, new LiveNetwork(record, mtu));
+  for (const [id, record] of networks.load()) live.set(id, new LiveNetwork(record));
   if (bridgeName === NO_BRIDGE) for (const [id, { isDefaultBridge }] of live) if (isDefaultBridge) live.delete(id);
-  for (const network of predefined(options, bridgeName, mtu)) {
+  for (const network of predefined(options, bridgeName)) {
     const existing = [...live.values()].find((other) => other.network.name === network.name);
     // What a user set by the daemon's options holds from the next start on; its ID and its subnet stay.
     const record: NetworkRecord =
       existing === undefined
-        ? { network, ownsBridge: true }
+        ? { network, ownsBridge: ownsBridge(network, existing, links) }
         : {
             network: {
               ...network,
@@ -97,22 +110,30 @@ export async function openNetworks(options: NetworksOptions): Promise<Networks> 
               createdAt: existing.network.createdAt,
               ipam: existing.network.ipam,
             },
-            ownsBridge: true,
+            ownsBridge: ownsBridge(network, existing, links),
           };
-    live.set(record.network.id, new LiveNetwork(record, mtu));
+    live.set(record.network.id, new LiveNetwork(record));
     if (JSON.stringify(existing?.toRecord()) !== JSON.stringify(record))
       networks.put(record.network.id, record, { durable: existing === undefined });
   }
 
-  const nftables = options.firewall === false ? { run: async () => '' } : kernel.nftables;
-  const chain = new ForwardChain(nftables, tableName(bridgeName), logger);
-  const firewall = new Firewall(nftables, tableName(bridgeName), chain);
-  const publisher = new Publisher(new HostPorts(bindInHost(kernel, clock), ephemeral), firewall, logger);
+  const redirected = options.tables ?? { 4: true, 6: true };
+  const families = ([4, 6] as const).filter((family) => redirected[family]);
+  const chain = new ForwardChain(kernel.nftables, tableName(bridgeName), logger, families);
+  const firewall = new Firewall(kernel.nftables, tableName(bridgeName), chain, families);
+  const relays = options.userlandProxy ?? true;
+  const publisher = new Publisher(new HostPorts(bindInHost(kernel, clock), ephemeral), firewall, logger, {
+    redirected,
+    relays,
+  });
   const facts = new HostFacts(() => clock.nowMs());
-  const files = new FileWriter(
-    facts,
-    () => [...live.values()].find(({ isDefaultBridge }) => isDefaultBridge)?.network.ipam.configs[0]?.gateway ?? '',
-  );
+  const files = new FileWriter(facts, () => {
+    if (options.hostGateways !== undefined && options.hostGateways.length > 0) return options.hostGateways;
+    const { configs } = [...live.values()].find(({ isDefaultBridge }) => isDefaultBridge)?.network.ipam ?? {
+      configs: [],
+    };
+    return configs.map(({ gateway }) => gateway).filter((gateway) => gateway !== '');
+  });
   const resolvers = new Resolvers({
     kernel,
     clock,
@@ -138,7 +159,8 @@ export async function openNetworks(options: NetworksOptions): Promise<Networks> 
     logger,
     resolve: (nameOrId) => resolveNetwork(live, nameOrId),
     byId: (id) => live.get(id),
-    relaysIpv6: () => (options.userlandProxy ?? true) && facts.hasIpv6,
+    relaysIpv6: () => relays && facts.hasIpv6,
+    directRouting: options.directRouting ?? false,
     onEvent: (network, action, container) => publishNetworkEvent(events, network, action, { container }),
   });
   const pools = options.defaultAddressPools?.map(({ base, size }) => defaultPool(base, size)) ?? [];
@@ -154,9 +176,9 @@ export async function openNetworks(options: NetworksOptions): Promise<Networks> 
     firewall,
     attachments,
     facts,
-    mtu,
-    bip: options.bip ?? '',
-    fixedCidr: options.fixedCidr ?? '',
+    defaultBridge: options.defaultBridge ?? { 4: NO_WISH, 6: NO_WISH },
+    defaultOptions: options.defaultNetworkOptions ?? {},
+    tables: redirected,
     forwarding: {
       kernel,
       logger,
@@ -168,7 +190,7 @@ export async function openNetworks(options: NetworksOptions): Promise<Networks> 
 }
 
 /** bridge, host and none, as Docker shows them. */
-function predefined(options: NetworksOptions, bridgeName: string, mtu: number): Network[] {
+function predefined(options: NetworksOptions, bridgeName: string): Network[] {
   const createdAt = formatTime(options.clock.wallNs());
   const make = (name: string, driver: string, more: Partial<Network>): Network => ({
     id: newId(),
@@ -195,12 +217,23 @@ function predefined(options: NetworksOptions, bridgeName: string, mtu: number): 
     'com.docker.network.bridge.enable_ip_masquerade': String(options.ipMasquerade ?? true),
     'com.docker.network.bridge.host_binding_ipv4': options.hostBindingAddress ?? '0.0.0.0',
     'com.docker.network.bridge.name': bridgeName,
-    'com.docker.network.driver.mtu': String(mtu),
+    'com.docker.network.driver.mtu': String(options.mtu ?? MTU_DEFAULT),
   };
   const always = [make('host', 'host', {}), make('none', 'null', {})];
   return bridgeName === NO_BRIDGE
     ? always
-    : [make('bridge', 'bridge', { bridgeName, options: bridgeOptions }), ...always];
+    : [make('bridge', 'bridge', { bridgeName, options: bridgeOptions, enableIpv6: options.ipv6 ?? false }), ...always];
+}
+
+/** A bridge that was there before our first run with it is not ours: it keeps its addresses, and stays when we go. */
+function ownsBridge(
+  { bridgeName }: Network,
+  existing: LiveNetwork | undefined,
+  links: readonly { readonly name: string }[],
+): boolean {
+  if (bridgeName === '' || bridgeName === BRIDGE_DEFAULT) return true;
+  if (existing?.network.bridgeName === bridgeName) return existing.ownsBridge;
+  return !links.some(({ name }) => name === bridgeName);
 }
 
 function bindInHost(kernel: Kernel, clock: Clock): BindPort {
@@ -214,7 +247,7 @@ function bindInHost(kernel: Kernel, clock: Clock): BindPort {
       port,
     });
     if (relayTo === null) return { close: () => kernel.processes.closeDescriptor(fd) };
-    return protocol === 'tcp' ? await relayTcp(fd, relayTo) : await relayUdp(fd, relayTo, clock);
+    return protocol === 'tcp' ? await relayTcp(fd, relayTo) : await relayUdp(fd, address.family, relayTo, clock);
   };
 }
 

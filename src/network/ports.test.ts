@@ -139,18 +139,32 @@ test('mappingElements: each kind of mapping goes to its own map', () => {
   );
 });
 
+test('mappingElements: direct routing lets the inside of each port through, once', () => {
+  const two = [
+    mapping(80, { containerPort: 8080, direct: 'everybody' }),
+    mapping(81, { containerPort: 8080, direct: 'everybody' }),
+  ];
+  assert.match(mappingElements('add', 't', 4, two), /^add element ip t open { 172\.17\.0\.2 \. tcp \. 8080 }$/m);
+  const run = Array.from({ length: 20 }, (_, index) => mapping(10_000 + index, { direct: 'trusted' }));
+  assert.match(
+    mappingElements('delete', 't', 4, run),
+    /^delete element ip t direct { (172\.17\.0\.2 \. tcp \. \d+(, )?){20} }$/m,
+  );
+});
+
 test('networkElements: an internal network is never masqueraded', () => {
   const network = {
     bridge: 'br-1',
     internal: true,
     icc: false,
+    trusted: ['eth0'],
     subnets: [
       { subnet: { family: 4 as const, base: 0x0a000000n, prefixLength: 24 }, masquerade: true, unprotected: false },
     ],
   };
   assert.equal(
     networkElements('add', 't', 4, network),
-    'add element ip t bridges { "br-1" }\nadd element ip t internal { "br-1" }\nadd element ip t own { 10.0.0.0/24 . "br-1" }\n',
+    'add element ip t bridges { "br-1" }\nadd element ip t internal { "br-1" }\nadd element ip t trusted { "eth0" . "br-1" }\nadd element ip t own { 10.0.0.0/24 . "br-1" }\n',
   );
 });
 

@@ -16,6 +16,16 @@ export interface PublishTarget {
   readonly gatewayMode: Readonly<Record<Family, GatewayMode>>;
   /** The host has IPv6, and a container without it is to be reached by it. */
   readonly relayIpv6: boolean;
+  /** See PortMapping. */
+  readonly direct: PortMapping['direct'];
+}
+
+/** Who brings packets to containers. */
+export interface Carriage {
+  /** By family: the kernel's tables do (--iptables, --ip6tables). */
+  readonly redirected: Readonly<Record<Family, boolean>>;
+  /** This process does where they do not (--userland-proxy). */
+  readonly relays: boolean;
 }
 
 /** Host ports that containers had in their last run, for this many of them. */
@@ -28,11 +38,13 @@ export class Publisher {
   readonly #ports: HostPorts;
   readonly #firewall: Firewall;
   readonly #logger: Logger;
+  readonly #carriage: Carriage;
   readonly #leases = new Map<string, PortLease[]>();
   /** "containerId 80/tcp" → host port. */
   readonly #remembered = new Map<string, number>();
 
-  constructor(ports: HostPorts, firewall: Firewall, logger: Logger) {
+  constructor(ports: HostPorts, firewall: Firewall, logger: Logger, carriage: Carriage) {
+    this.#carriage = carriage;
     this.#ports = ports;
     this.#firewall = firewall;
     this.#logger = logger;
@@ -88,7 +100,7 @@ export class Publisher {
         mapping.protocol,
         {
           address: mapping.hostAddress,
-          relayTo: relayOf(mapping.hostAddress, mapping.containerAddress, mapping.containerPort),
+          relayTo: this.#relayOf(mapping.hostAddress, mapping.containerAddress, mapping.containerPort),
         },
         mapping.hostPort,
       );
@@ -122,7 +134,7 @@ export class Publisher {
         protocol,
         addresses: bound.map(({ host, container }) => ({
           address: host,
-          relayTo: relayOf(host, container, containerPort),
+          relayTo: this.#relayOf(host, container, containerPort),
         })),
         range: wish.range,
         preferred: this.#remembered.get(remember) ?? null,
@@ -139,7 +151,16 @@ export class Publisher {
       containerAddress: container,
       containerPort,
       nat,
+      ...(nat && target.direct !== undefined && { direct: target.direct }),
     }));
+  }
+
+  /** ::1 has no way out of the host that the kernel could redirect it to; without tables nothing has. */
+  #relayOf(host: Address, container: Address, port: number): RelayTarget | null {
+    const { redirected, relays } = this.#carriage;
+    const byKernel = redirected[host.family] && container.family === host.family;
+    const needed = byKernel ? host.family === 6 && (isUnspecified(host) || isLoopback(host)) : relays;
+    return needed ? { address: formatAddress(container), port } : null;
   }
 
   #remember(key: string, port: number): void {
@@ -181,12 +202,6 @@ function hostAddresses(
 function impliedAddress(family: Family, hostBinding: Address): Address | null {
   if (hostBinding.family === family) return hostBinding;
   return family === 6 && isUnspecified(hostBinding) ? ANY_V6 : null;
-}
-
-/** ::1 has no way out of the host that the kernel could redirect it to. */
-function relayOf(host: Address, container: Address, port: number): RelayTarget | null {
-  const needed = host.family === 6 && (container.family === 4 || isUnspecified(host) || isLoopback(host));
-  return needed ? { address: formatAddress(container), port } : null;
 }
 
 export function toRecord(mapping: PortMapping): MappingRecord {

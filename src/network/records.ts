@@ -26,6 +26,7 @@ export interface MappingRecord {
   readonly containerAddress: string;
   readonly containerPort: number;
   readonly nat: boolean;
+  readonly direct?: 'everybody' | 'trusted';
 }
 
 /** The network side of one run of a container. */

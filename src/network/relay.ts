@@ -7,6 +7,7 @@ import { createSocket, type Socket as UdpSocket } from 'node:dgram';
 import { connect, createServer, type Socket } from 'node:net';
 
 import type { Clock } from '../core/clock.ts';
+import type { Family } from './address.ts';
 
 export interface RelayTarget {
   readonly address: string;
@@ -59,9 +60,9 @@ export function relayTcp(fd: number, target: RelayTarget): Promise<Relay> {
 }
 
 /** Takes the bound descriptor over. */
-export async function relayUdp(fd: number, target: RelayTarget, clock: Clock): Promise<Relay> {
+export async function relayUdp(fd: number, family: Family, target: RelayTarget, clock: Clock): Promise<Relay> {
   const clients = new Map<string, { readonly socket: UdpSocket; idle: Disposable }>();
-  const server = createSocket('udp6');
+  const server = createSocket(family === 4 ? 'udp4' : 'udp6');
   const forget = (key: string): void => {
     const client = clients.get(key);
     if (client === undefined) return;

@@ -29,6 +29,8 @@ export interface FirewallNetwork {
   readonly internal: boolean;
   /** Inter-container communication. */
   readonly icc: boolean;
+  /** Interfaces of the host from which published ports are also reached at the container's own address. */
+  readonly trusted: readonly string[];
 }
 
 export interface FirewallSubnet {
@@ -38,8 +40,12 @@ export interface FirewallSubnet {
   readonly unprotected: boolean;
 }
 
-/** One published port. `nat` false (gateway_mode routed): the container's own address and port are let through. */
+/**
+ * One published port. `nat` false (gateway_mode routed): the container's own address and port are let through.
+ * `direct`: that too, for everybody (--allow-direct-routing) or from the network's trusted interfaces.
+ */
 export interface PortMapping {
+  readonly direct?: 'everybody' | 'trusted';
   readonly protocol: Protocol;
   readonly hostAddress: Address;
   readonly hostPort: number;
@@ -76,6 +82,8 @@ export function emptyTable(table: string, family: Family): string {
   set own { type ${address} . ifname; flags interval; }
   set masqueraded { type ${address}; flags interval; }
   set local { type ${address} . inet_proto . inet_service; }
+  set trusted { type ifname . ifname; }
+  set direct { type ${address} . inet_proto . inet_service; }
   set open { type ${address} . inet_proto . inet_service; }
   map anywhere { type inet_proto . inet_service : ${address} . inet_service; }
   map at { type ${address} . inet_proto . inet_service : ${address} . inet_service; }
@@ -113,6 +121,7 @@ export function emptyTable(table: string, family: Family): string {
     oifname @internal drop
     ct status dnat accept
     ${ip} daddr . meta l4proto . th dport @open accept
+    iifname . oifname @trusted ${ip} daddr . meta l4proto . th dport @direct accept
     oifname @unprotected accept
     ${family === 6 ? 'meta l4proto ipv6-icmp icmpv6 type { nd-neighbor-solicit, nd-neighbor-advert } accept\n    ' : ''}drop
   }
@@ -137,6 +146,7 @@ export function networkElements(
   if (network.icc) elements.push(['peers', `${name} . ${name}`]);
   if (network.internal) elements.push(['internal', name]);
   if (subnets.some(({ unprotected }) => unprotected)) elements.push(['unprotected', name]);
+  for (const trusted of network.trusted) elements.push(['trusted', `"${trusted}" . ${name}`]);
   for (const { subnet, masquerade } of subnets) {
     elements.push(['own', `${formatSubnet(subnet)} . ${name}`]);
     if (masquerade && !network.internal) elements.push(['masqueraded', formatSubnet(subnet)]);
@@ -158,6 +168,15 @@ export function mappingElements(
     'ranges',
     `${first.protocol} . ${first.hostPort}-${last.hostPort} : ${formatAddress(first.containerAddress)}`,
   ]);
+  // Two host ports may lead to one of the container's.
+  const direct = new Map<string, string>();
+  for (const { direct: from, containerAddress, protocol, containerPort } of ours)
+    if (from !== undefined)
+      direct.set(
+        `${formatAddress(containerAddress)} . ${protocol} . ${containerPort}`,
+        from === 'trusted' ? 'direct' : 'open',
+      );
+  for (const [inside, set] of direct) elements.push([set, inside]);
   for (const mapping of single) {
     const { protocol, hostAddress, hostPort, containerPort } = mapping;
     const inside = formatAddress(mapping.containerAddress);
