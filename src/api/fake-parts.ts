@@ -93,6 +93,8 @@ export function details(
     ports: {},
     sandboxKey: '',
     execIds: [],
+    links: null,
+    linkNames: [],
     paths: { log: '', resolvConf: '', hostname: '', hosts: '' },
     overlay: { lowerDir: '/l', upperDir: '/u', workDir: '/w', mergedDir: '/m' },
     sizes: null,

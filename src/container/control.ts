@@ -3,6 +3,7 @@ import { EngineError } from '../core/engine-error.ts';
 import { parseSignal } from '../core/signal.ts';
 import type { Cause, Container } from '../lifecycle/container.ts';
 import type { StopOptions } from '../lifecycle/event.ts';
+import { parseLink } from './check-spec.ts';
 import type { Parts } from './parts.ts';
 import type { Request } from './port.ts';
 import { inWordsOf } from './refused.ts';
@@ -81,13 +82,10 @@ async function removeLink(parts: Parts, ref: string, by: Request): Promise<void>
   if (at < 0) {
     throw new EngineError('CONTAINER_NAME_TAKEN', 'Conflict, cannot remove the default link name of the container');
   }
+  parts.resolver.resolve(path);
   const parent = parts.resolver.resolve(path.slice(0, at));
   const alias = path.slice(at + 1);
-  const links = parent.spec.host.links ?? [];
-  const kept = links.filter((link) => link.slice(link.lastIndexOf(':') + 1) !== alias);
-  if (kept.length === links.length) {
-    throw new EngineError('CONTAINER_NOT_FOUND', `Could not get parent ${path.slice(0, at)} for ${ref}`);
-  }
+  const kept = (parent.spec.host.links ?? []).filter((link) => parseLink(link).alias !== alias);
   await parts.supervisor.amend(
     parent.id,
     ({ spec, mounts }) => ({ spec: { ...spec, host: { ...spec.host, links: kept } }, mounts }),

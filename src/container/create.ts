@@ -20,7 +20,7 @@ import { causeOf } from './control.ts';
 import { checkMounts, planMountPoints, prepareVolumes } from './create-mounts.ts';
 import { containerDirectory } from './details.ts';
 import { withFullIds } from './joined.ts';
-import { checkLinks } from './links.ts';
+import { identifyLinks } from './links.ts';
 import { checkLog } from './log-file.ts';
 import { checkCommand, fromImage, mergeConfig } from './merge-config.ts';
 import type { Parts } from './parts.ts';
@@ -50,10 +50,10 @@ export async function createContainer(
   const log = checkLog(parts, defaulted.log);
   const id = newId();
   using name = parts.names.reserve(request.name, id);
-  checkLinks(parts, defaulted.links);
+  const links = identifyLinks(parts, defaulted);
   const spec: ContainerSpec = {
     process: completeProcess(parts, merged, defaulted, id),
-    host: { ...defaulted, log },
+    host: { ...defaulted, log, links },
     endpoints: endpointsFor(parts, checked.endpoints, defaulted, merged),
   };
   const isReadOnlyShallow = Number(request.apiVersion.slice('1.'.length)) < 44;

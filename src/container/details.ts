@@ -4,6 +4,7 @@ import { posix } from 'node:path';
 import type { EndpointSpec, PortBinding } from '../core/container-spec.ts';
 import type { Container } from '../lifecycle/container.ts';
 import type { EndpointState } from '../network/port.ts';
+import { shownLinks, type linkNames } from './links.ts';
 import { commandOf } from './merge-config.ts';
 import type { Parts } from './parts.ts';
 import type { ContainerDetails } from './port.ts';
@@ -15,7 +16,7 @@ const NO_OVERLAY = { lowerDir: '', upperDir: '', workDir: '', mergedDir: '' };
 export async function describe(
   parts: Parts,
   container: Container,
-  options: { readonly size: boolean },
+  options: { readonly size: boolean; readonly linkNames?: ReturnType<typeof linkNames> },
 ): Promise<ContainerDetails> {
   const live = liveOf(container) !== null;
   const directory = containerDirectory(parts.settings.dataRoot, container.id);
@@ -27,6 +28,8 @@ export async function describe(
     ports: live ? parts.networks.ports(container.id) : NO_PORTS,
     sandboxKey: sandboxKeyOf(parts, container),
     execIds: parts.supervisor.execs(container.id).flatMap((exec) => (exec.state.at === 'exited' ? [] : exec.id)),
+    links: shownLinks(parts.supervisor, container),
+    linkNames: options.linkNames?.get(container.id) ?? [],
     paths: {
       log: container.run > 0 && logKept(container) ? posix.join(directory, `${container.id}-json.log`) : '',
       resolvConf: container.run > 0 ? posix.join(directory, 'resolv.conf') : '',

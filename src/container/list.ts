@@ -5,6 +5,7 @@ import { countsAsRunning, everRan, lastExit } from '../lifecycle/state.ts';
 import type { Network } from '../network/port.ts';
 import { describe } from './details.ts';
 import { booleanOf, checkFilterNames, matcherOf, matchesLabels, valuesOf } from './filters.ts';
+import { linkNames } from './links.ts';
 import type { Parts } from './parts.ts';
 import type { ContainerDetails, Containers, Filters } from './port.ts';
 import { statusOf, STATUSES } from './status.ts';
@@ -19,6 +20,7 @@ const PORT_MAX = 65_535;
 
 /** True for a container that stays in the list. */
 type Test = (container: Container) => boolean;
+type LinkNames = ReturnType<typeof linkNames>;
 
 export async function listContainers(
   parts: Parts,
@@ -26,7 +28,8 @@ export async function listContainers(
 ): Promise<readonly ContainerDetails[]> {
   const { filters } = options;
   checkFilterNames(filters, ACCEPTED);
-  const test = compileTests(parts, filters);
+  const names = linkNames(parts.supervisor);
+  const test = compileTests(parts, filters, names);
   const range = rangeOf(parts, filters);
   const limit = options.limit !== null && options.limit > 0 ? options.limit : Infinity;
   const all = options.all || limit !== Infinity || valuesOf(filters, 'status').length > 0;
@@ -39,7 +42,7 @@ export async function listContainers(
     if (chosen.length === limit) break;
     chosen.push(container);
   }
-  return Promise.all(chosen.map((container) => describe(parts, container, { size: options.size })));
+  return Promise.all(chosen.map((container) => describe(parts, container, { size: options.size, linkNames: names })));
 }
 
 /** Records are kept oldest first, but a clock that was set back must not reorder the list. */
@@ -67,10 +70,10 @@ function rangeOf(parts: Parts, filters: Filters): { isPast: Test; until: string 
   return { isPast, until };
 }
 
-function compileTests(parts: Parts, filters: Filters): Test {
+function compileTests(parts: Parts, filters: Filters, names: LinkNames): Test {
   const labels = valuesOf(filters, 'label');
   const tests = [
-    nameOrIdTest(parts, filters),
+    nameOrIdTest(parts, filters, names),
     (container: Container) => matchesLabels(labels, container.spec.process.labels),
     statusTest(filters),
     exitedTest(filters),
@@ -85,7 +88,7 @@ function compileTests(parts: Parts, filters: Filters): Test {
   return (container) => tests.every((test) => test(container));
 }
 
-function nameOrIdTest(parts: Parts, filters: Filters): Test | null {
+function nameOrIdTest(parts: Parts, filters: Filters, linked: LinkNames): Test | null {
   const names = valuesOf(filters, 'name');
   const ids = valuesOf(filters, 'id');
   if (names.length === 0 && ids.length === 0) return null;
@@ -94,7 +97,8 @@ function nameOrIdTest(parts: Parts, filters: Filters): Test | null {
   const prefixes = ids.filter((id) => parts.supervisor.list().filter((one) => one.id.startsWith(id)).length === 1);
   return (container) => {
     if (ids.length > 0 && !prefixes.some((prefix) => container.id.startsWith(prefix))) return false;
-    return byName(`/${container.name}`) || byName(container.name);
+    const all = [`/${container.name}`, ...(linked.get(container.id) ?? [])];
+    return all.some((name) => byName(name) || byName(name.slice(1)));
   };
 }
 

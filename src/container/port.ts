@@ -195,6 +195,10 @@ export interface ContainerDetails {
   readonly ports: Readonly<Record<string, readonly PortBinding[]>>;
   readonly sandboxKey: string;
   readonly execIds: readonly string[];
+  /** Its links as they are shown: "/db:/web/alias". */
+  readonly links: readonly string[] | null;
+  /** In lists: what others know it as, "/web/alias". */
+  readonly linkNames: readonly string[];
   readonly paths: {
     readonly log: string;
     readonly resolvConf: string;

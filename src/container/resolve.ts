@@ -1,6 +1,7 @@
-/** From what a user types to a container: full ID, then name, then unique ID prefix. Source: moby daemon/container.go GetContainer (v28). */
+/** From what a user types to a container: full ID, then name (also of a link), then unique ID prefix. Source: moby daemon/container.go GetContainer (v28). */
 import { EngineError } from '../core/engine-error.ts';
 import type { Container } from '../lifecycle/container.ts';
+import { linksOf } from './links.ts';
 import type { ContainerLookup, Names } from './names.ts';
 
 export class Resolver {
@@ -15,8 +16,17 @@ export class Resolver {
   /** @throws {EngineError} CONTAINER_NOT_FOUND, CONTAINER_ID_AMBIGUOUS */
   resolve(ref: string): Container {
     if (ref === '') throw new EngineError('PARAMETER_INVALID', 'invalid name or ID supplied: ""');
-    const container = this.#containers.get(ref) ?? this.#names.find(ref.startsWith('/') ? ref.slice(1) : ref);
+    const name = ref.startsWith('/') ? ref.slice(1) : ref;
+    const container = this.#containers.get(ref) ?? this.#names.find(name) ?? this.#byLink(name);
     return container ?? this.#byPrefix(ref);
+  }
+
+  /** "web/db": what web knows as db. */
+  #byLink(path: string): Container | undefined {
+    const at = path.indexOf('/');
+    const parent = at < 0 ? undefined : this.#names.find(path.slice(0, at));
+    if (parent === undefined) return undefined;
+    return linksOf(this.#containers, parent).find(({ alias }) => alias === path.slice(at + 1))?.child;
   }
 
   /** As resolve(), undefined for what is not there or not unique. */

@@ -202,7 +202,7 @@ test("StartResources.acquire: who is joined must run, in Docker's words", () =>
       ],
       [{ host: { ipcMode: 'container:gone' } }, 'failed to join IPC namespace: No such container: gone'],
       [
-        { host: { links: ['other:db'] }, endpoints: { bridge: null as never } },
+        { host: { links: [`${other.id}:db`] }, endpoints: { bridge: null as never } },
         'Cannot link to a non running container: /other AS /web/db',
       ],
     ];
@@ -236,7 +236,9 @@ test('StartResources.acquire: a link is told of in the environment', () =>
       id: 'b'.repeat(64), name: 'db', state: LIVE,
       spec: specOf({ process: { exposedPorts: ['53/udp', '5432/tcp'], env: ['HOME=/x', 'PGUSER=me'] } }),
     }); // prettier-ignore
-    const web = containerOf({ spec: specOf({ host: { links: ['db:my-db'] }, endpoints: { bridge: null as never } }) });
+    const web = containerOf({
+      spec: specOf({ host: { links: [`${db.id}:my-db`] }, endpoints: { bridge: null as never } }),
+    });
     const { resources } = world(dataRoot, web, db);
     await using stack = new AsyncDisposableStack();
     const { env } = ((await resources.acquire(web, stack)).oci as OciSpec).process;

@@ -33,7 +33,11 @@ export function formatContainerInspect(details: ContainerDetails, minor: number)
     ProcessLabel: '',
     AppArmorProfile: details.appArmorProfile,
     ExecIDs: details.execIds.length === 0 ? null : details.execIds,
-    HostConfig: formatHostConfig({ ...spec.host, runtime: spec.host.runtime || details.runtime }, container.name),
+    HostConfig: formatHostConfig({
+      ...spec.host,
+      runtime: spec.host.runtime || details.runtime,
+      links: details.links,
+    }),
     GraphDriver: {
       Data: {
         ID: container.id,

@@ -13,7 +13,7 @@ export function formatContainerSummary(details: ContainerDetails, minor: number,
     minor >= 46 && host.annotations !== null && Object.keys(host.annotations).length > 0 ? host.annotations : undefined;
   return {
     Id: container.id,
-    Names: [`/${container.name}`],
+    Names: [`/${container.name}`, ...details.linkNames],
     Image: imageName(details),
     ImageID: container.imageId,
     Command: formatCommand(details.command),

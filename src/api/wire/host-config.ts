@@ -137,8 +137,7 @@ function checkExtraHost(host: string): void {
     throw invalid(`invalid IP address in add-host: ${JSON.stringify(address)}`);
 }
 
-/** `name` is the container's, for its links. */
-export function formatHostConfig(host: HostSpec, name: string): object {
+export function formatHostConfig(host: HostSpec): object {
   return {
     Binds: host.binds,
     ContainerIDFile: host.containerIdFile,
@@ -161,7 +160,7 @@ export function formatHostConfig(host: HostSpec, name: string): object {
     GroupAdd: host.groupAdd,
     IpcMode: host.ipcMode,
     Cgroup: host.cgroup,
-    Links: formatLinks(host, name),
+    Links: host.links,
     OomScoreAdj: host.oomScoreAdj,
     PidMode: host.pidMode,
     Privileged: host.privileged,
@@ -182,15 +181,6 @@ export function formatHostConfig(host: HostSpec, name: string): object {
     ReadonlyPaths: host.readonlyPaths,
     Init: host.init ?? undefined,
   };
-}
-
-/** "db:alias" is shown as "/db:/web/alias". */
-function formatLinks(host: HostSpec, name: string): readonly string[] | null {
-  if (host.links === null || host.links.length === 0) return null;
-  return host.links.map((link) => {
-    const [target = '', alias = target] = link.split(':');
-    return `/${target.replace(/^\//, '')}:/${name}/${alias.replace(/^\//, '')}`;
-  });
 }
 
 function nonEmpty(record: Readonly<Record<string, string>> | null): Readonly<Record<string, string>> | undefined {
