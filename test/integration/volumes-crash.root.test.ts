@@ -39,12 +39,11 @@ test('volumes: what an application synced is there, through kills of the daemon 
   const device = await d.ok('volume', 'create', 'w-target');
   const target = join(d.directory, 'data/volumes', device, '_data');
   await d.ok('volume', 'create', '-o', 'type=none', '-o', 'o=bind', '-o', `device=${target}`, 'w-device');
-  const begin = (name: string) =>
-    d.docker(
-      ...['run', '-d', '--name', name, '--restart', random.pick(['no', 'always', 'on-failure'])],
-      ...[...writers[name]!, '-v', 'w-said:/said'],
-      ...['bb:1', 'sh', '-c', WRITER, 'sh', '/data', name],
-    );
+  const begin = (name: string) => {
+    const policy = random.pick(['no', 'always', 'on-failure']);
+    const flags = ['-d', '--name', name, '--restart', policy, ...writers[name]!, '-v', 'w-said:/said'];
+    return d.docker('run', ...flags, 'bb:1', 'sh', '-c', WRITER, 'sh', '/data', name);
+  };
   for (const name of names) assert.equal((await begin(name)).code, 0, d.log.slice(-2000));
 
   /** What may happen to a container; the daemon may die in the middle of it. */
