@@ -38,6 +38,7 @@ if [ "${1-}" = test ]; then
   command -v openssl >/dev/null || want openssl # certificates of the TLS tests
   command -v docker-registry >/dev/null || want docker-registry
   command -v skopeo >/dev/null || want skopeo
+  command -v mmdebstrap >/dev/null || want mmdebstrap
   command -v ps >/dev/null || want procps
   # Fuzzers and sanitizers for the shim: the runtime library is of clang's own version, which Debian's name for it says.
   if ! command -v clang >/dev/null || [ ! -e "$(clang -print-resource-dir)/lib/linux/libclang_rt.fuzzer-$(uname -m).a" ]; then

@@ -13,7 +13,6 @@ import { publishEvent } from './events.ts';
 import { heldStream } from './held-stream.ts';
 import type { Parts } from './parts.ts';
 import type { Containers } from './port.ts';
-import { rebaseTar } from './rebase-tar.ts';
 import { codeOf } from './root-files.ts';
 import { openRootfs } from './rootfs.ts';
 import { imageMountKey, volumeUse } from './start-mounts.ts';
@@ -42,11 +41,10 @@ export async function archiveRead(parts: Parts, ref: string, path: string): Retu
   const files = await openFiles(parts, ref, path);
   try {
     const { found } = files;
-    const { stat, tar } = await files.inWords(() => parts.treeArchive.read(found.root, found.path));
+    const { stat, tar } = await files.inWords(() => parts.treeArchive.read(found.root, found.path, nameOf(path)));
     const named = await files.named(stat);
     publishEvent(parts, files.container, 'archive-path');
-    const renamed = named.name === stat.name ? tar : rebaseTar(tar, stat.name, named.name);
-    return { stat: named, tar: heldStream(renamed, files) };
+    return { stat: named, tar: heldStream(tar, files) };
   } catch (error) {
     await files[Symbol.asyncDispose]();
     throw error;

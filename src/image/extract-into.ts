@@ -10,6 +10,7 @@ import { posix } from 'node:path';
 import { promisify } from 'node:util';
 
 import { EngineError } from '../core/engine-error.ts';
+import { fsPath } from '../core/file-name.ts';
 import type { FileOperation, Files } from '../kernel/port.ts';
 
 import { baseOf, cleanEntryName, parentOf, refuse } from './archive-path.ts';
@@ -35,7 +36,7 @@ const O_WRONLY_CREAT_EXCL_NOFOLLOW = 0o1 | 0o100 | 0o200 | 0o400000;
 const S_IFIFO = 0o010000;
 const S_IFCHR = 0o020000;
 const S_IFBLK = 0o060000;
-const lstat = promisify(lstatCallback) as (path: string, options: { bigint: true }) => Promise<BigIntStats>;
+const lstat = promisify(lstatCallback) as (path: string | Buffer, options: { bigint: true }) => Promise<BigIntStats>;
 const closeFd = promisify(close);
 
 /** @throws IMAGE_ARCHIVE_INVALID naming the entry; what was unpacked before it stays, as with Docker */
@@ -130,7 +131,7 @@ class IntoExtraction {
     const at = `${directory.at}/${baseOf(name)}`;
     let there: BigIntStats;
     try {
-      there = await lstat(at, { bigint: true });
+      there = await lstat(fsPath(at), { bigint: true });
     } catch (error) {
       if (isCode(error, 'ENOENT')) return false;
       throw error;
@@ -138,7 +139,7 @@ class IntoExtraction {
     this.#checkOverwrite(entry, there.isDirectory(), path);
     if (there.isDirectory() && entry.type === 'directory') return true;
     if (there.isDirectory()) await this.#options.files.removeTree(at);
-    else await unlink(at);
+    else await unlink(fsPath(at));
     return false;
   }
 

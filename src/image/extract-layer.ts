@@ -9,6 +9,7 @@
 import { open } from 'node:fs/promises';
 import { join } from 'node:path';
 
+import { fsPath } from '../core/file-name.ts';
 import type { Files } from '../kernel/port.ts';
 
 import { baseOf, cleanEntryName, parentOf, refuse } from './archive-path.ts';
@@ -202,7 +203,7 @@ class LayerExtraction {
       return;
     }
     await this.#batch.drain(); // the directory must be there
-    const file = await open(path, 'wx', 0o600);
+    const file = await open(fsPath(path), 'wx', 0o600);
     try {
       // Of a sparse file the archive holds less than the file: its bytes go into the recipe as they are.
       await writeContent(file.fd, entry, reader, (piece) => this.#recipe.raw(piece));

@@ -13,6 +13,7 @@ import { pipeline } from 'node:stream/promises';
 import { constants, createZstdCompress, createZstdDecompress, type ZstdCompress } from 'node:zlib';
 
 import { EngineError } from '../core/engine-error.ts';
+import { decodeFileName, encodeFileName, fsPath } from '../core/file-name.ts';
 
 import { ByteSource } from './byte-source.ts';
 import { readAhead } from './read-ahead.ts';
@@ -47,7 +48,7 @@ export class RecipeWriter {
 
   file(name: string, sizeBytes: number): Promise<void> | void {
     this.#endRaw();
-    const nameBytes = Buffer.from(name);
+    const nameBytes = encodeFileName(name);
     const record = Buffer.alloc(5 + nameBytes.length + 8);
     record[0] = FILE;
     record.writeUInt32LE(nameBytes.length, 1);
@@ -138,7 +139,7 @@ async function* readRecipe(path: string): AsyncGenerator<RecipeRecord> {
           yield { kind: 'raw', bytes };
         }
       } else if (head[0] === FILE) {
-        const name = (await source.take(length)).toString();
+        const name = decodeFileName(await source.take(length));
         const size = await source.take(8);
         if (size.length < 8) throw damaged(path);
         yield { kind: 'file', name, sizeBytes: Number(size.readBigUInt64LE()) };
@@ -152,13 +153,13 @@ async function* readRecipe(path: string): AsyncGenerator<RecipeRecord> {
 }
 
 async function smallFile(path: string, sizeBytes: number): Promise<Buffer> {
-  const bytes = await readFile(path);
+  const bytes = await readFile(fsPath(path));
   if (bytes.length < sizeBytes) throw damaged(path);
   return bytes.subarray(0, sizeBytes);
 }
 
 async function* fileContent(path: string, sizeBytes: number): AsyncGenerator<Buffer> {
-  const file = await open(path, 'r');
+  const file = await open(fsPath(path), 'r');
   try {
     for (let left = sizeBytes; left > 0;) {
       const buffer = Buffer.allocUnsafe(Math.min(READ_BYTES, left));

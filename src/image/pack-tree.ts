@@ -2,6 +2,7 @@
 import { constants, type BigIntStats } from 'node:fs';
 import { open, readlink } from 'node:fs/promises';
 
+import { decodeFileName, fsPath } from '../core/file-name.ts';
 import type { Files } from '../kernel/port.ts';
 
 import { readAhead } from './read-ahead.ts';
@@ -155,7 +156,7 @@ export class TarPacker {
       }
     }
     try {
-      if (written === 'symlink') linkName = await readlink(at);
+      if (written === 'symlink') linkName = decodeFileName(await readlink(fsPath(at), { encoding: 'buffer' }));
       return {
         name: type === 'directory' ? `${name}/` : name,
         type: written,
@@ -220,7 +221,7 @@ export function deviceNumbers(type: EntryType, rdev: bigint): { major: number; m
 async function openSame({ at, stat }: TreeEntry): Promise<Awaited<ReturnType<typeof open>> | null> {
   let file;
   try {
-    file = await open(at, O_RDONLY | O_NOFOLLOW | O_NONBLOCK);
+    file = await open(fsPath(at), O_RDONLY | O_NOFOLLOW | O_NONBLOCK);
   } catch (error) {
     if (isGone(error)) return null;
     throw error;

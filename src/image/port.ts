@@ -119,8 +119,12 @@ export interface Snapshots {
 export interface TreeArchive {
   /** @throws CONTAINER_PATH_NOT_FOUND "Could not find the file x", to which Docker adds " in container NAME" */
   stat(root: string, path: string): Promise<PathStat>;
-  /** A tar of `path` whose first entry is its base name, as `docker cp` expects. */
-  read(root: string, path: string): Promise<{ readonly stat: PathStat; readonly tar: AsyncIterable<Uint8Array> }>;
+  /** A tar of `path` whose first entry is its base name, as `docker cp` expects, or `name` where that is another. */
+  read(
+    root: string,
+    path: string,
+    name?: string,
+  ): Promise<{ readonly stat: PathStat; readonly tar: AsyncIterable<Uint8Array> }>;
   /** Unpacks into the directory `path`. Files get the archive's owners, or `owner` where copyUidGid is set and it is given. */
   write(
     root: string,

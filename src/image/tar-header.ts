@@ -3,6 +3,7 @@
  * ("Basic Tar Format"), Go's archive/tar (what it takes and refuses, since Docker reads with it).
  */
 import { EngineError } from '../core/engine-error.ts';
+import { decodeFileName, encodeFileName } from '../core/file-name.ts';
 
 export const BLOCK_BYTES = 512;
 
@@ -67,7 +68,9 @@ const NAME_BYTES_MAX = 100;
 const ID_MAX = 0o7777777;
 const OCTAL_11_MAX = 0o77777777777;
 const CHECKSUM_AT = 148;
-const utf8 = new TextDecoder('utf-8', { fatal: true });
+export const SPARSE_MAP = 'GNU.sparse.map';
+const SPARSE_OFFSET = 'GNU.sparse.offset';
+const SPARSE_BYTES = 'GNU.sparse.numbytes';
 
 export function typeOf(flag: string, name: string): EntryType {
   // Before POSIX, a directory was a file whose name ends with a slash.
@@ -101,9 +104,13 @@ export function decodeHeader(block: Buffer): RawHeader | null {
   };
 }
 
-/** Records of a PAX extended header; values are bytes, since those of xattrs are no text. */
+/**
+ * Records of a PAX extended header; values are bytes, since those of xattrs are no text. GNU's sparse format 0.0 repeats
+ * records, pairs of which are one segment: they become the map that 0.1 has instead.
+ */
 export function decodePax(content: Buffer): Map<string, Buffer> {
   const records = new Map<string, Buffer>();
+  const sparseMap: Buffer[] = [];
   for (let at = 0; at < content.length;) {
     const space = content.indexOf(0x20, at);
     const digits = space === -1 ? '' : content.toString('latin1', at, space);
@@ -112,9 +119,16 @@ export function decodePax(content: Buffer): Map<string, Buffer> {
     if (end > content.length || end <= space + 1 || content[end - 1] !== 0x0a) throw malformed();
     const equals = content.indexOf(0x3d, space);
     if (equals === -1 || equals >= end - 1 || equals === space + 1) throw malformed();
-    records.set(content.toString('utf8', space + 1, equals), Buffer.from(content.subarray(equals + 1, end - 1)));
+    const key = content.toString('utf8', space + 1, equals);
+    const value = Buffer.from(content.subarray(equals + 1, end - 1));
+    if (key === SPARSE_OFFSET || key === SPARSE_BYTES) {
+      if (key !== (sparseMap.length % 2 === 0 ? SPARSE_OFFSET : SPARSE_BYTES) || value.includes(0x2c))
+        throw malformed();
+      sparseMap.push(value);
+    } else records.set(key, value);
     at = end;
   }
+  if (sparseMap.length > 0) records.set(SPARSE_MAP, Buffer.from(sparseMap.map(String).join(',')));
   return records;
 }
 
@@ -126,18 +140,11 @@ export function parsePaxTime(value: string): bigint {
   return match[1] === '-' ? -ns : ns;
 }
 
-/** Decodes text that becomes a path. @throws IMAGE_ARCHIVE_INVALID: other bytes than UTF-8 would be mangled */
+/** A name that becomes a path. @throws IMAGE_ARCHIVE_INVALID for a NUL, at which the kernel would cut it */
 export function decodeName(bytes: Buffer): string {
-  try {
-    const name = utf8.decode(bytes);
-    if (name.includes('\0')) throw malformed();
-    return name;
-  } catch {
-    throw new EngineError(
-      'IMAGE_ARCHIVE_INVALID',
-      `archive/tar: name ${JSON.stringify(bytes.toString('latin1'))} is not valid UTF-8`,
-    );
-  }
+  const name = decodeFileName(bytes);
+  if (name.includes('\0')) throw malformed();
+  return name;
 }
 
 /** The blocks of one entry's header: plain ustar where it fits, with a PAX header in front where it does not. */
@@ -165,7 +172,7 @@ export function padding(sizeBytes: number): Buffer {
 
 function paxRecords(header: TarHeader): Map<string, Buffer> {
   const pax = new Map<string, Buffer>();
-  const put = (key: string, value: string): Map<string, Buffer> => pax.set(key, Buffer.from(value));
+  const put = (key: string, value: string): Map<string, Buffer> => pax.set(key, encodeFileName(value));
   const { name, linkName, mtimeNs } = header;
   if (!isPlain(name)) put('path', name);
   if (!isPlain(linkName)) put('linkpath', linkName);

@@ -13,6 +13,7 @@ import {
   decodePax,
   malformed,
   parsePaxTime,
+  SPARSE_MAP,
   typeOf,
   type RawHeader,
   type TarHeader,
@@ -162,7 +163,7 @@ export class TarReader {
     this.#paddingLeft = padded;
     if (pax.has('GNU.sparse.major') || pax.has('GNU.sparse.size')) {
       size = paxNumber('GNU.sparse.realsize') ?? paxNumber('GNU.sparse.size') ?? malformedNumber();
-      const map = paxText('GNU.sparse.map');
+      const map = paxText(SPARSE_MAP);
       sparse = map === null ? await this.#sparseMap() : pairs(map.split(','));
       stored = this.#contentLeft;
     }

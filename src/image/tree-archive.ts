@@ -47,10 +47,10 @@ export function treeArchive(kernel: Pick<Kernel, 'files'>): TreeArchive {
       const absolute = absolutePath(path);
       return await describe(files, root, absolute, await lstatInRoot(files, root, absolute));
     },
-    read: async (root, path) => {
+    read: async (root, path, name) => {
       const absolute = absolutePath(path);
       const stat = await lstatInRoot(files, root, absolute);
-      return { stat: await describe(files, root, absolute, stat), tar: pack(files, root, absolute, stat) };
+      return { stat: await describe(files, root, absolute, stat), tar: pack(files, root, absolute, stat, name) };
     },
     write: async (root, path, tar, options) => {
       const target = await followInRoot(files, root, absolutePath(path));
@@ -85,10 +85,16 @@ async function describe(files: Files, root: string, absolute: string, stat: BigI
 }
 
 /** First the path itself under its base name, then, of a directory, what is in it. */
-async function* pack(files: Files, root: string, absolute: string, stat: BigIntStats): AsyncGenerator<Uint8Array> {
+async function* pack(
+  files: Files,
+  root: string,
+  absolute: string,
+  stat: BigIntStats,
+  as = posix.basename(absolute),
+): AsyncGenerator<Uint8Array> {
   const packer = new TarPacker(files);
   const { directory, base } = splitPath(absolute);
-  const name = posix.basename(absolute);
+  const name = as === '/' ? '' : as; // below "/" the slash is the separator
   await using parent = await openDirectoryInRoot(files, root, directory);
   if (!stat.isDirectory()) {
     yield* packer.entry({ name, path: base, at: `${parent.at}/${base}`, stat });

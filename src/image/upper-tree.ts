@@ -6,6 +6,7 @@ import type { BigIntStats } from 'node:fs';
 import { lstat, open, readdir, type FileHandle } from 'node:fs/promises';
 import { join } from 'node:path';
 
+import { decodeFileName, fsPath } from '../core/file-name.ts';
 import type { Files } from '../kernel/port.ts';
 
 import { TarPacker } from './pack-tree.ts';
@@ -135,7 +136,8 @@ async function lookBelow(directories: readonly string[], name: string, files: Fi
 
 async function namesBelow(directories: readonly string[], files: Files): Promise<string[]> {
   const names = new Set<string>();
-  for (const directory of directories) for (const name of await readdir(directory)) names.add(name);
+  for (const directory of directories)
+    for (const name of await readdir(fsPath(directory), { encoding: 'buffer' })) names.add(decodeFileName(name));
   const visible: string[] = [];
   for (const name of names) if ((await lookBelow(directories, name, files)) !== null) visible.push(name);
   return visible;
@@ -165,7 +167,7 @@ async function isOpaque(at: string, files: Files): Promise<boolean> {
 
 async function lstatOrNull(path: string): Promise<BigIntStats | null> {
   try {
-    return await lstat(path, { bigint: true });
+    return await lstat(fsPath(path), { bigint: true });
   } catch (error) {
     if (isGone(error)) return null;
     throw error;

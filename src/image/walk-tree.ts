@@ -6,7 +6,7 @@
 import { constants, type BigIntStats } from 'node:fs';
 import { lstat, open, readdir, type FileHandle } from 'node:fs/promises';
 
-import { EngineError } from '../core/engine-error.ts';
+import { decodeFileName, fsPath } from '../core/file-name.ts';
 
 export interface TreeEntry {
   /** Below the root of the walk: "a/b". */
@@ -39,7 +39,7 @@ export async function* readEntries(
   directory: FileHandle,
 ): AsyncGenerator<{ readonly name: string; readonly at: string; readonly stat: BigIntStats }> {
   const base = `/proc/self/fd/${directory.fd}`;
-  const names = (await readdir(base, { encoding: 'buffer' })).map(decodeName).toSorted(byBytes);
+  const names = (await readdir(base, { encoding: 'buffer' })).map(decodeFileName).toSorted(byBytes);
   for (let from = 0; from < names.length; from += STATS_AT_ONCE) {
     const slice = names.slice(from, from + STATS_AT_ONCE);
     const stats = await Promise.all(slice.map((name) => statOrNull(`${base}/${name}`)));
@@ -52,7 +52,7 @@ export async function* readEntries(
 /** null when it is no directory any more. */
 export async function openDirectory(at: string): Promise<FileHandle | null> {
   try {
-    return await open(at, O_RDONLY | O_DIRECTORY | O_NOFOLLOW);
+    return await open(fsPath(at), O_RDONLY | O_DIRECTORY | O_NOFOLLOW);
   } catch (error) {
     if (isGone(error)) return null;
     throw error;
@@ -81,7 +81,7 @@ async function* walkDirectory(directory: FileHandle, prefix: string): AsyncGener
 
 async function statOrNull(path: string): Promise<BigIntStats | null> {
   try {
-    return await lstat(path, { bigint: true });
+    return await lstat(fsPath(path), { bigint: true });
   } catch (error) {
     if (isGone(error)) return null;
     throw error;
@@ -90,18 +90,6 @@ async function statOrNull(path: string): Promise<BigIntStats | null> {
 
 export function isGone(error: unknown): boolean {
   return error instanceof Error && 'code' in error && ['ENOENT', 'ENOTDIR', 'ELOOP'].includes(String(error.code));
-}
-
-/** A name that is not UTF-8 would come back as another one. */
-function decodeName(bytes: Buffer): string {
-  const name = bytes.toString();
-  if (!Buffer.from(name).equals(bytes)) {
-    throw new EngineError(
-      'IMAGE_ARCHIVE_INVALID',
-      `file name ${JSON.stringify(bytes.toString('latin1'))} is not valid UTF-8`,
-    );
-  }
-  return name;
 }
 
 function byBytes(a: string, b: string): number {

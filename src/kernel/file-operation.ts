@@ -8,8 +8,9 @@ import {
   O_CLOEXEC,
   O_PATH,
   openFile,
+  pathText,
   SYSCALL,
-  text,
+  type Text,
 } from './libc.ts';
 import { ERRNO, isErrno, KernelError, quoted } from './kernel-error.ts';
 import { Lane } from './lane.ts';
@@ -53,7 +54,7 @@ export async function openInRoot(
   escapes: 'clamped' | 'refused' = 'clamped',
 ): Promise<number> {
   const detail = (): string => `${quoted(root)}, ${quoted(path)}, 0o${flags.toString(8)}`;
-  text(path, 'openat2');
+  const name = pathText(path === '' ? '/' : path, 'openat2');
   if (!Number.isInteger(flags) || flags < 0 || flags > 0x7fffffff)
     throw new KernelError('openat2', ERRNO.EINVAL, detail(), 'flags out of range');
   // O_PATH refuses every flag but its own few.
@@ -61,9 +62,7 @@ export async function openInRoot(
   const how = openHow(all, mode, escapes === 'refused' ? BENEATH : IN_ROOT);
   const rootFd = openFile(root, O_PATH | O_DIRECTORY);
   const start = (): Promise<number> =>
-    checkAsync('openat2', detail, (done) =>
-      native.openat2.async(SYSCALL.openat2, rootFd, path === '' ? '/' : path, how, how.length, done),
-    );
+    checkAsync('openat2', detail, (done) => native.openat2.async(SYSCALL.openat2, rootFd, name, how, how.length, done));
   const opened = openLane.run(() => retrying(start)).finally(() => closeFile(rootFd));
   return withinTime(opened, detail);
 }
@@ -154,7 +153,7 @@ function apply(operation: FileOperation, places: Places): void {
       return changeMode(at.directoryFd, at.name, operation.mode, name);
     case 'symlink':
       check(
-        native.symlinkat(text(operation.target, 'symlinkat'), at.directoryFd, at.name),
+        native.symlinkat(pathText(operation.target, 'symlinkat'), at.directoryFd, at.name),
         'symlinkat',
         () => `${quoted(operation.target)}, ${name}`,
       );
@@ -176,7 +175,7 @@ function apply(operation: FileOperation, places: Places): void {
 }
 
 /** There is no fchmodat that does not follow before Linux 6.6: open the file itself, then go through the descriptor. */
-function changeMode(directoryFd: number, name: string, mode: number, detail: string): void {
+function changeMode(directoryFd: number, name: Text, mode: number, detail: string): void {
   const fd = check(native.openat(directoryFd, name, O_PATH | O_NOFOLLOW | O_CLOEXEC, 0), 'openat', () => detail);
   try {
     check(native.chmod(`/proc/self/fd/${fd}`, permissions(mode)), 'chmod', () => `${detail}, 0o${mode.toString(8)}`);
@@ -187,7 +186,7 @@ function changeMode(directoryFd: number, name: string, mode: number, detail: str
 
 function makeNodeAt(
   directoryFd: number,
-  name: string,
+  name: Text,
   operation: { readonly mode: number; readonly major: number; readonly minor: number },
   detail: string,
 ): void {
@@ -201,7 +200,7 @@ function makeNodeAt(
   changeMode(directoryFd, name, mode, detail); // past the umask
 }
 
-function makeFile(directoryFd: number, name: string, mode: number, content: Uint8Array, detail: string): void {
+function makeFile(directoryFd: number, name: Text, mode: number, content: Uint8Array, detail: string): void {
   const flags = O_WRONLY | O_CREAT | O_EXCL | O_NOFOLLOW | O_CLOEXEC;
   const fd = check(
     native.openat(directoryFd, name, flags, permissions(mode)),

@@ -10,10 +10,12 @@
  */
 import koffi, { type KoffiFunc } from 'koffi';
 
+import { encodeFileName } from '../core/file-name.ts';
+
 import { ERRNO, KernelError, quoted } from './kernel-error.ts';
 
 type Native = (...values: never[]) => number | bigint;
-type Text = string | Buffer | null;
+export type Text = string | Buffer;
 
 /** null: the symbols that Node itself is linked with, be it glibc or musl. */
 const library = koffi.load(null);
@@ -77,6 +79,13 @@ export function text(value: string, syscall: string): string {
   return value;
 }
 
+/** A path that C sees whole: names that are not UTF-8 (core/file-name.ts) as bytes. @throws {KernelError} EINVAL */
+export function pathText(path: string, syscall: string): Text {
+  text(path, syscall);
+  // SAFETY: C reads up to the NUL, which a Buffer does not have by itself.
+  return path.isWellFormed() ? path : Buffer.concat([encodeFileName(path), Buffer.alloc(1)]);
+}
+
 /** An argument that C takes as an int. */
 export function int(value: number, syscall: string): number {
   if (!Number.isInteger(value) || value < -0x80000000 || value > 0xffffffff) {
@@ -95,10 +104,10 @@ export const native = {
   abort: bind<() => number>('void abort()'),
   getpid: bind<() => number>('int getpid()'),
 
-  open: bind<(path: string, flags: number, mode: number) => number>(
+  open: bind<(path: Text, flags: number, mode: number) => number>(
     'int open(const char *path, int flags, unsigned int mode)',
   ),
-  openat: bind<(fd: number, path: string, flags: number, mode: number) => number>(
+  openat: bind<(fd: number, path: Text, flags: number, mode: number) => number>(
     'int openat(int fd, const char *path, int flags, unsigned int mode)',
   ),
   close: bind<(fd: number) => number>('int close(int fd)'),
@@ -112,33 +121,33 @@ export const native = {
   unlinkat: bind<(fd: number, name: Text, flags: number) => number>(
     'int unlinkat(int fd, const char *name, int flags)',
   ),
-  renameat: bind<(fromFd: number, from: Text, toFd: number, to: string) => number>(
+  renameat: bind<(fromFd: number, from: Text, toFd: number, to: Text) => number>(
     'int renameat(int fromFd, const char *from, int toFd, const char *to)',
   ),
-  mkdirat: bind<(fd: number, path: string, mode: number) => number>(
+  mkdirat: bind<(fd: number, path: Text, mode: number) => number>(
     'int mkdirat(int fd, const char *path, unsigned int mode)',
   ),
-  symlinkat: bind<(target: string, fd: number, path: string) => number>(
+  symlinkat: bind<(target: Text, fd: number, path: Text) => number>(
     'int symlinkat(const char *target, int fd, const char *path)',
   ),
-  linkat: bind<(fromFd: number, from: string, toFd: number, to: string, flags: number) => number>(
+  linkat: bind<(fromFd: number, from: Text, toFd: number, to: Text, flags: number) => number>(
     'int linkat(int fromFd, const char *from, int toFd, const char *to, int flags)',
   ),
   chmod: bind<(path: string, mode: number) => number>('int chmod(const char *path, unsigned int mode)'),
   fchmod: bind<(fd: number, mode: number) => number>('int fchmod(int fd, unsigned int mode)'),
-  fchownat: bind<(fd: number, path: string, uid: number, gid: number, flags: number) => number>(
+  fchownat: bind<(fd: number, path: Text, uid: number, gid: number, flags: number) => number>(
     'int fchownat(int fd, const char *path, unsigned int uid, unsigned int gid, int flags)',
   ),
-  utimensat: bind<(fd: number, path: string, times: Buffer, flags: number) => number>(
+  utimensat: bind<(fd: number, path: Text, times: Buffer, flags: number) => number>(
     'int utimensat(int fd, const char *path, const void *times, int flags)',
   ),
-  lgetxattr: bind<(path: string, name: string, value: Buffer, size: number) => number>(
+  lgetxattr: bind<(path: Text, name: string, value: Buffer, size: number) => number>(
     'intptr_t lgetxattr(const char *path, const char *name, void *value, size_t size)',
   ),
-  lsetxattr: bind<(path: string, name: string, value: Uint8Array, size: number, flags: number) => number>(
+  lsetxattr: bind<(path: Text, name: string, value: Uint8Array, size: number, flags: number) => number>(
     'int lsetxattr(const char *path, const char *name, const void *value, size_t size, int flags)',
   ),
-  llistxattr: bind<(path: string, list: Buffer, size: number) => number>(
+  llistxattr: bind<(path: Text, list: Buffer, size: number) => number>(
     'intptr_t llistxattr(const char *path, void *list, size_t size)',
   ),
   memfdCreate: bind<(name: string, flags: number) => number>('int memfd_create(const char *name, unsigned int flags)'),
@@ -234,7 +243,7 @@ export const native = {
   getdents64: bind<(number: number, fd: number, buffer: Buffer, size: number) => number>(
     'long syscall(long number, long fd, void *buffer, size_t size)',
   ),
-  mknodat: bind<(number: number, fd: number, path: string, mode: number, device: number) => number>(
+  mknodat: bind<(number: number, fd: number, path: Text, mode: number, device: number) => number>(
     'long syscall(long number, long fd, const char *path, unsigned long mode, unsigned long device)',
   ),
   statx: bind<(fd: number, path: Text, flags: number, mask: number, buffer: Buffer) => number>(
@@ -259,7 +268,7 @@ export const SYSCALL = {
 
 export function openFile(path: string, flags: number, mode = 0): number {
   return check(
-    native.open(text(path, 'open'), flags | O_CLOEXEC, mode),
+    native.open(pathText(path, 'open'), flags | O_CLOEXEC, mode),
     'open',
     () => `${quoted(path)}, 0o${flags.toString(8)}`,
   );

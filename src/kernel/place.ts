@@ -3,7 +3,19 @@
  * way are resolved as a process chrooted there would see them, so that no link in a hostile tree leads out.
  * Source: openat2(2), Linux 5.6. Worker thread only.
  */
-import { AT_FDCWD, check, closeFile, native, O_CLOEXEC, O_PATH, openFile, SYSCALL, text } from './libc.ts';
+import {
+  AT_FDCWD,
+  check,
+  closeFile,
+  native,
+  O_CLOEXEC,
+  O_PATH,
+  openFile,
+  pathText,
+  SYSCALL,
+  text,
+  type Text,
+} from './libc.ts';
 import { ERRNO, isErrno, KernelError, quoted } from './kernel-error.ts';
 
 const RESOLVE_NO_MAGICLINKS = 2;
@@ -16,7 +28,7 @@ const TRIES_MAX = 64;
 
 export interface Place {
   readonly directoryFd: number;
-  readonly name: string;
+  readonly name: Text;
   /** The same place as one path, for calls that have no "at" form. Its last component is still not followed. */
   readonly path: string;
 }
@@ -44,7 +56,7 @@ export class Places implements Disposable {
   /** The place holds until the next call. */
   find(path: string): Place {
     text(path, 'openat2');
-    if (this.#root === null) return { directoryFd: AT_FDCWD, name: path, path };
+    if (this.#root === null) return { directoryFd: AT_FDCWD, name: pathText(path, 'openat2'), path };
     const trimmed = path.replace(/\/+$/, '');
     const slash = trimmed.lastIndexOf('/');
     const name = trimmed.slice(slash + 1);
@@ -56,7 +68,7 @@ export class Places implements Disposable {
         'no name in a directory',
       );
     const directoryFd = this.#directory(trimmed.slice(0, slash + 1));
-    return { directoryFd, name, path: `/proc/self/fd/${directoryFd}/${name}` };
+    return { directoryFd, name: pathText(name, 'openat2'), path: `/proc/self/fd/${directoryFd}/${name}` };
   }
 
   /** A place that lives beside the next one (the target of a hard link). */
@@ -91,7 +103,11 @@ function openInRootHere(rootFd: number, path: string, flags: number, mode: numbe
   const how = openHow(flags | O_CLOEXEC, mode, RESOLVE_IN_ROOT | RESOLVE_NO_MAGICLINKS);
   for (let tries = 1; ; tries++) {
     try {
-      return check(native.openat2(SYSCALL.openat2, rootFd, path, how, how.length), 'openat2', detail);
+      return check(
+        native.openat2(SYSCALL.openat2, rootFd, pathText(path, 'openat2'), how, how.length),
+        'openat2',
+        detail,
+      );
     } catch (error) {
       if (!isErrno(error, ERRNO.EAGAIN) || tries === TRIES_MAX) throw error;
     }

@@ -5,6 +5,8 @@
  */
 import { basename, dirname, join } from 'node:path';
 
+import { decodeFileName, encodeFileName } from '../core/file-name.ts';
+
 import {
   AT_REMOVEDIR,
   AT_SYMLINK_NOFOLLOW,
@@ -209,9 +211,9 @@ function parseEntries(bytes: Buffer): Entry[] {
 }
 
 function cName(name: string): Buffer {
-  return Buffer.from(`${name}\0`);
+  return Buffer.concat([encodeFileName(name), Buffer.alloc(1)]);
 }
 
 function shown(name: Buffer): string {
-  return name.toString('utf8', 0, name.length - 1);
+  return decodeFileName(name.subarray(0, name.length - 1));
 }

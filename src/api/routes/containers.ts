@@ -90,7 +90,10 @@ async function containerChanges(exchange: Exchange): Promise<Reply> {
   const changes = await exchange.parts.containers.changes(param(exchange, 'name'));
   return {
     status: 200,
-    json: changes.length === 0 ? null : changes.map(({ path, kind }) => ({ Path: path, Kind: CHANGE_KINDS[kind] })),
+    json:
+      changes.length === 0
+        ? null
+        : changes.map(({ path, kind }) => ({ Path: path.toWellFormed(), Kind: CHANGE_KINDS[kind] })),
   };
 }
 
