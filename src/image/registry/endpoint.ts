@@ -73,13 +73,14 @@ function hostOf(url: string): string {
 async function forHost(url: string, host: string, isMirror: boolean, options: RegistryOptions): Promise<Endpoint[]> {
   const baseUrl = url.replace(/\/+$/, '');
   const { hostname } = new URL(url);
-  const isInsecure = await isInsecureHost(hostname, host, options.insecureRegistries);
+  // Without TLS nothing hangs on it, and behind a proxy the name may mean nothing here.
+  const isInsecure = !url.startsWith('http:') && (await isInsecureHost(hostname, host, options.insecureRegistries));
   const certificates = await readCertificates(join(options.certsDirectory, host));
   const open = (at: string): Endpoint => {
     const transport = openTransport({ proxies: options.proxies, certificates, isVerified: !isInsecure });
     return { baseUrl: at, isMirror, transport, [Symbol.dispose]: () => transport[Symbol.dispose]() };
   };
-  if (url.startsWith('http:') || !isInsecure || isMirror) return [open(baseUrl)];
+  if (!isInsecure || isMirror) return [open(baseUrl)];
   return [open(baseUrl), open(baseUrl.replace(/^https:/, 'http:'))];
 }
 
