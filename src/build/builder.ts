@@ -114,7 +114,8 @@ class Build {
     const earlier = this.#stages.find(({ name, index }) => (name !== '' && name === base.toLowerCase()) || String(index) === base);
     let triggers: readonly string[] = [];
     if (earlier !== undefined) {
-      Object.assign(stage, { imageId: earlier.imageId, config: earlier.config, author: earlier.author });
+      Object.assign(stage, { imageId: earlier.imageId, config: { ...earlier.config, onBuild: null }, author: earlier.author });
+      triggers = earlier.config.onBuild ?? [];
     } else if (base !== 'scratch') {
       const image = yield* this.#baseImage(base);
       Object.assign(stage, { imageId: image.id, config: { ...image.config, onBuild: null }, author: image.author });
@@ -264,10 +265,12 @@ class Build {
     return flags;
   }
 
-  async #owner(root: string, { chown, chmod }: { chown: string; chmod: string }, instruction: Instruction): Promise<Ownership> {
+  async #owner(root: string, { from, chown, chmod }: { from: string; chown: string; chmod: string }, instruction: Instruction): Promise<Ownership> {
     if (chmod !== '' && !/^[0-7]{1,4}$/.test(chmod)) throw parseError(instruction.line, `invalid chmod parameter: '${chmod}'. it should be octal string and between 0 and 07777`);
     const mode = chmod === '' ? null : Number.parseInt(chmod, 8);
-    return { ...(chown === '' ? { uid: 0, gid: 0 } : await this.#needs.lookUpOwner(root, chown)), mode };
+    // What comes from a stage or an image keeps its owner; what comes from the context is root's.
+    const owner = chown !== '' ? await this.#needs.lookUpOwner(root, chown) : from === '' ? { uid: 0, gid: 0 } : { uid: null, gid: null };
+    return { ...owner, mode };
   }
 
   async #unpackPart(root: string, part: CopyPart, destination: string, asDirectory: boolean, owner: Ownership): Promise<void> {
@@ -288,7 +291,7 @@ class Build {
     if (missing.length === 0) return;
     const { pack } = await import('tar-stream');
     const tar = pack();
-    for (const directory of missing) tar.entry({ name: `${directory.slice(1)}/`, type: 'directory', mode: 0o755, uid: owner.uid, gid: owner.gid, mtime: new Date() });
+    for (const directory of missing) tar.entry({ name: `${directory.slice(1)}/`, type: 'directory', mode: 0o755, uid: owner.uid ?? 0, gid: owner.gid ?? 0, mtime: new Date() });
     tar.finalize();
     await this.#needs.treeArchive.write(root, '/', tar as unknown as AsyncIterable<Uint8Array>, { noOverwriteDirNonDir: false, copyUidGid: false });
   }

@@ -39,8 +39,9 @@ export interface CopyPart {
 }
 
 export interface Ownership {
-  readonly uid: number;
-  readonly gid: number;
+  /** null keeps what the entry says, as below. */
+  readonly uid: number | null;
+  readonly gid: number | null;
   /** null keeps what the entry says. */
   readonly mode: number | null;
 }
@@ -120,7 +121,7 @@ async function appendItem(pack: tar.Pack, source: CopySource, item: CopyItem, in
         ...header,
         name: posix.join(into, inside).slice(1),
         ...(header.type === 'link' && header.linkname !== undefined && header.linkname !== null && { linkname: posix.join(into, header.linkname.slice(base.length + 1)).slice(1) }),
-        ...(owner !== null && { uid: owner.uid, gid: owner.gid, uname: '', gname: '' }),
+        ...(owner !== null && owner.uid !== null && owner.gid !== null && { uid: owner.uid, gid: owner.gid, uname: '', gname: '' }),
         ...(owner !== null && owner.mode !== null && header.type !== 'symlink' && { mode: owner.mode }),
       };
       if (header.type === 'file' && (header.size ?? 0) > 0) {

@@ -19,8 +19,9 @@ export async function commit(
 ): Promise<Image> {
   const container = parts.resolver.resolve(ref);
   refuseDead(container, 'commit');
-  const asked = applyChanges({ ...EMPTY_CONFIG, ...options.config }, options.changes);
-  const config = configOf(asked, container);
+  // Changes are made to what the client sent, else to what the container has: "ENV PATH=/x:$PATH" reads its own.
+  const base = options.config === null ? configOf(EMPTY_CONFIG, container) : { ...EMPTY_CONFIG, ...options.config };
+  const config = configOf(applyChanges(base, options.changes), container);
   // Files may change while they are read; a paused container's do not.
   const pauses = options.pause && statusOf(container) === 'running' && (await pause(parts, container, by));
   let image: Image;

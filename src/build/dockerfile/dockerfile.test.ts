@@ -28,7 +28,8 @@ test('parseDockerfile: the escape directive and here-documents', () => {
 
 test('parseDockerfile: refuses with the line', () => {
   assert.throws(() => parseDockerfile('FROM a\nFOO bar'), /dockerfile parse error on line 2: unknown instruction: FOO/);
-  assert.throws(() => parseDockerfile('# only\n'), /cannot be empty/);
+  assert.throws(() => parseDockerfile(''), /cannot be empty/);
+  assert.throws(() => parseDockerfile('# only\n'), /file with no instructions/);
   assert.throws(() => parseDockerfile('FROM a\nRUN'), /line 2: RUN requires at least one argument/);
   assert.throws(() => parseDockerfile('FROM a\nRUN <<EOF\nx'), /unterminated heredoc/);
 });

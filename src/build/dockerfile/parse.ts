@@ -60,7 +60,7 @@ export function parseDockerfile(text: string): Dockerfile {
     }
     instructions.push({ ...instruction, heredocs });
   }
-  if (instructions.length === 0) throw new EngineError('BODY_INVALID', 'the Dockerfile cannot be empty');
+  if (instructions.length === 0) throw new EngineError('BODY_INVALID', text === '' ? 'the Dockerfile cannot be empty' : 'failed to parse Dockerfile: file with no instructions');
   return { escape, instructions };
 }
 
