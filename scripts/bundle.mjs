@@ -25,9 +25,9 @@ const shared = {
   format: 'esm',
   legalComments: 'none',
   plugins: [unreadGetters],
-  // Native, so it finds its own file; and what is only loaded when metrics or traces are asked for. Everything else is
-  // in the bundle.
-  external: ['koffi', 'prom-client', '@opentelemetry/*'],
+  // Native, so it finds its own file; and what is only loaded when metrics, traces or regular expressions of logs are
+  // asked for. Everything else is in the bundle.
+  external: ['koffi', 're2js', 'prom-client', '@opentelemetry/*'],
   // CommonJS packages in an ESM bundle look for these.
   banner: { js: "import { createRequire } from 'node:module'; const require = createRequire(import.meta.url);" },
   logLevel: 'warning',

@@ -46,10 +46,10 @@ test('tidy: every room of src/ is in the table', () => {
 test('tidy: rooms import only what the table allows', () => {
   const wrong: string[] = [];
   for (const file of sources) {
-    // A unit test may use the fakes of sim/ and the system clock, but no other room either.
+    // A unit test may use the fakes of sim/, what tests share, and the system clock, but no other room either.
     for (const specifier of imports(readFileSync(file, 'utf8'))) {
       const path = join(dirname(file), specifier);
-      if (path.startsWith('sim/') && file.endsWith('.test.ts')) continue;
+      if (/^(?:sim|test\/support)\//.test(path) && file.endsWith('.test.ts')) continue;
       const target = room(path);
       if (target === room(file) || MAY_IMPORT_ALL.includes(room(file))) continue;
       if (file.endsWith('.root.test.ts') && ['kernel', 'shim', 'store', 'event'].includes(target)) continue; // the real thing under test

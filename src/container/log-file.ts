@@ -1,14 +1,8 @@
 /** Where a container's output is kept, and with what in each line. Source: moby daemon/logs.go mergeAndVerifyLogConfig (v28). */
 import type { LogSpec } from '../core/container-spec.ts';
 import type { Container } from '../lifecycle/container.ts';
-import {
-  checkLogOptions,
-  tendedLog,
-  logAttributes,
-  mergeLogSpec,
-  parseLogOptions,
-  type LogSubject,
-} from '../log/log-options.ts';
+import { logAttributes, type LogSubject } from '../log/log-attributes.ts';
+import { checkLogOptions, tendedLog, mergeLogSpec, parseLogOptions } from '../log/log-options.ts';
 import type { TendedLog, LogFileOptions } from '../log/port.ts';
 import { effectiveArgs } from '../runtime/spec/process.ts';
 import type { Parts } from './parts.ts';

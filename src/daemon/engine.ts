@@ -127,7 +127,7 @@ export async function openEngine({
       host: {
         hostname: hostname(),
         env: process.env,
-        sendDatagrams: (path, messages) => kernel.sendDatagrams(path, messages),
+        sendDatagrams: (path, messages, large) => kernel.sendDatagrams(path, messages, large),
       },
       replace: (id, inode) => runtime.logCompressed?.(id, inode) ?? false,
       clock,

@@ -6,6 +6,7 @@ import { join } from 'node:path';
 import { setTimeout as sleep } from 'node:timers/promises';
 import { test } from 'node:test';
 
+import { FakeJournal } from '../../test/support/journal.ts';
 import { openKernel } from './kernel.ts';
 
 test('Kernel.sendDatagrams: all that the receiver takes, in order; then says how many; no receiver is an error', async (t) => {
@@ -38,5 +39,18 @@ test('Kernel.sendDatagrams: all that the receiver takes, in order; then says how
   assert.deepEqual(
     lengths,
     messages.map(({ length }) => length),
+  );
+});
+
+test('Kernel.sendDatagrams: what is too large for a datagram is an error, or goes as a sealed memfd, in its place', async () => {
+  await using journal = await FakeJournal.start();
+  await using kernel = await openKernel();
+  const large = Buffer.alloc(8 * 1024 * 1024, 'x');
+  await assert.rejects(kernel.sendDatagrams(journal.path, [large]), /sendto.*EMSGSIZE|ENOBUFS/s);
+  assert.equal(await kernel.sendDatagrams(journal.path, [Buffer.from('a'), large, Buffer.from('b')], 'memfd'), 3);
+  await journal.until(3);
+  assert.deepEqual(
+    journal.entries.map((entry) => entry.length),
+    [1, large.length, 1],
   );
 });

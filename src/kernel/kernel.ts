@@ -47,8 +47,8 @@ class WorkerKernel implements Kernel {
     };
   }
 
-  sendDatagrams(path: string, messages: readonly Uint8Array[]): Promise<number> {
-    return this.#worker.call('sendDatagrams', path, messages);
+  sendDatagrams(path: string, messages: readonly Uint8Array[], large: 'error' | 'memfd' = 'error'): Promise<number> {
+    return this.#worker.call('sendDatagrams', path, messages, large);
   }
 
   async [Symbol.asyncDispose](): Promise<void> {

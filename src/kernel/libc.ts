@@ -44,6 +44,26 @@ export const SOCK_NONBLOCK = 0o4000;
 export const O_CLOEXEC = 0o2000000;
 export const O_PATH = 0o10000000;
 
+/** A message without data of its own. */
+export interface MessageHeader {
+  readonly name: Buffer;
+  readonly nameSize: number;
+  readonly data: null;
+  readonly dataCount: 0;
+  readonly control: Buffer;
+  readonly controlSize: number;
+  readonly flags: 0;
+}
+koffi.struct('msghdr', {
+  name: 'void *',
+  nameSize: 'uint32_t',
+  data: 'void *',
+  dataCount: 'size_t',
+  control: 'void *',
+  controlSize: 'size_t',
+  flags: 'int',
+});
+
 /** Throws for a result below 0. `detail` is only called then. */
 export function check(result: number | bigint, syscall: string, detail: () => string): number {
   // SAFETY: nothing may run before errno is read; any system call that Node makes overwrites it.
@@ -178,6 +198,12 @@ export const native = {
   sendto: bind<
     (fd: number, data: Uint8Array, size: number, flags: number, address: Buffer, addressSize: number) => number
   >('intptr_t sendto(int fd, const void *data, size_t size, int flags, const void *address, uint32_t addressSize)'),
+  sendmsg: bind<(fd: number, message: MessageHeader, flags: number) => number>(
+    'intptr_t sendmsg(int fd, const msghdr *message, int flags)',
+  ),
+  fcntl: bind<(fd: number, command: number, argument: number) => number>(
+    'int fcntl(int fd, int command, int argument)',
+  ),
   recv: bind<(fd: number, data: Buffer, size: number, flags: number) => number>(
     'intptr_t recv(int fd, void *data, size_t size, int flags)',
   ),

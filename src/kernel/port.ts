@@ -12,8 +12,11 @@ export interface Kernel extends AsyncDisposable {
   readonly cgroups: Cgroups;
   readonly files: Files;
   readonly seccomp: Seccomp;
-  /** To an AF_UNIX datagram socket; how many of the messages, from the first on, it took before its queue was full. */
-  sendDatagrams(path: string, messages: readonly Uint8Array[]): Promise<number>;
+  /**
+   * To an AF_UNIX datagram socket; how many of the messages, from the first on, it took before its queue was full. `large`:
+   * what is too large for a datagram is an error (default), or goes as a sealed memfd, as journals take it.
+   */
+  sendDatagrams(path: string, messages: readonly Uint8Array[], large?: 'error' | 'memfd'): Promise<number>;
 }
 
 export interface Mounts {

@@ -1,5 +1,5 @@
 /**
- * `compress=true`: packs the rotated files of one container's log while it runs. The copy is made here, beside the file;
+ * `compress=true` and `cache-compress=true`: packs the rotated files of one container's log while it runs. The copy is made here, beside the file;
  * who rotates the log (the shim) puts it into the file's place, so that no rotation comes between. What is not packed when
  * the run ends is packed in the next one. One file at a time, and nothing waits for it.
  */
@@ -24,6 +24,8 @@ export interface CompressorOptions {
   readonly file: LogFileOptions;
   /** Tells who rotates; false: nobody does now. */
   readonly replace: (inode: bigint) => boolean;
+  /** The file that is sent to a service now: it and newer ones stay as they are. 'none': no file is kept for that. */
+  readonly unsentFrom?: () => bigint | 'none' | 'unknown';
   readonly clock: Clock;
   readonly logger: Logger;
 }
@@ -127,13 +129,17 @@ export class Compressor implements AsyncDisposable {
   /** null: every rotated file is packed. */
   async #oldestPlain(): Promise<bigint | null> {
     const { path, maxFiles } = this.#options.file;
+    const unsent = this.#options.unsentFrom?.() ?? 'none';
+    if (unsent === 'unknown') return null;
+    let isSent = unsent === 'none' || (await inodeIfThere(path)) === unsent;
     let found: bigint | null = null;
     for (let i = 1; i < maxFiles; i++) {
       // oxlint-disable-next-line no-await-in-loop
       const plain = await inodeIfThere(`${path}.${i}`);
-      if (plain !== null) found = plain;
+      if (plain !== null && isSent) found = plain;
+      if (plain === unsent) isSent = true;
       // oxlint-disable-next-line no-await-in-loop
-      else if ((await inodeIfThere(`${path}.${i}.gz`)) === null) break;
+      if (plain === null && (await inodeIfThere(`${path}.${i}.gz`)) === null) break;
     }
     return found;
   }

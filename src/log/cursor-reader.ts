@@ -71,6 +71,11 @@ export class CursorReader implements AsyncDisposable {
     return reader;
   }
 
+  /** Of the file that is being read; null: there is none yet. */
+  get inode(): bigint | null {
+    return this.#current?.inode ?? null;
+  }
+
   get dropped(): { readonly bytes: number; readonly gaps: number } {
     return { bytes: this.#droppedBytes, gaps: this.#gaps };
   }

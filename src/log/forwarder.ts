@@ -124,6 +124,11 @@ export class Forwarder {
     await this.#options.cursor.close();
   }
 
+  /** The file that is being sent; older ones are not needed any more. */
+  get unsentFrom(): bigint | 'none' | 'unknown' {
+    return this.#loop === null ? 'none' : (this.#reader?.inode ?? 'unknown');
+  }
+
   get status(): ForwardingStatus {
     const { driver } = this.#options;
     return {

@@ -2,7 +2,8 @@ import assert from 'node:assert/strict';
 import { suite, test } from 'node:test';
 
 import { EngineError } from '../core/engine-error.ts';
-import { checkDefaultLog, logAttributes, parseLogOptions, type LogConfig } from './log-options.ts';
+import { logAttributes } from './log-attributes.ts';
+import { checkDefaultLog, parseLogOptions, type LogConfig } from './log-options.ts';
 
 const parse = (driver: string, options: Record<string, string> = {}): LogConfig =>
   parseLogOptions({ driver, options }, { driver: '', options: {} });

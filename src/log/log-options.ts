@@ -6,6 +6,15 @@ import type { LogSpec } from '../core/container-spec.ts';
 import { EngineError } from '../core/engine-error.ts';
 import type { LogDriver, MessageSource } from './drivers/driver.ts';
 import { SERVICE_DRIVERS } from './drivers/drivers.ts';
+import {
+  expandTag,
+  logAttributes,
+  selectionOf,
+  NO_SELECTION,
+  type AttributeSelection,
+  type LogSubject,
+} from './log-attributes.ts';
+import { parseBool, parseSize, refuse, requireBool, requireInteger, type Options } from './option-values.ts';
 import type { LogFileOptions, TendedLog } from './port.ts';
 
 /** Unlike Docker's json-file, output is bounded when nothing is asked. */
@@ -26,16 +35,7 @@ export interface LogConfig {
   readonly selection: AttributeSelection;
 }
 
-/** Which labels and variables of the container become attributes of its lines. */
-export interface AttributeSelection {
-  readonly labels: readonly string[];
-  readonly labelsRegex: RegExp | null;
-  readonly env: readonly string[];
-  readonly envRegex: RegExp | null;
-  /** A Go template; "": none. */
-  readonly tag: string;
-}
-
+const CACHE_PREFIX = 'cache-';
 const FILE_DRIVERS = ['json-file', 'local', 'none'];
 /** As `docker info` lists them. */
 export const LOG_DRIVERS: readonly string[] = ['json-file', 'local', ...SERVICE_DRIVERS.keys()].toSorted();
@@ -60,8 +60,6 @@ const COMMON_OPTIONS = new Set([
   'cache-compress',
 ]);
 
-const NOTHING: AttributeSelection = { labels: [], labelsRegex: null, env: [], envRegex: null, tag: '' };
-
 /**
  * `defaults`: the daemon's driver and options; its options count only where the container takes its driver too.
  * @throws {EngineError} LOG_DRIVER_UNKNOWN, LOG_OPTION_INVALID
@@ -69,14 +67,13 @@ const NOTHING: AttributeSelection = { labels: [], labelsRegex: null, env: [], en
 export function parseLogOptions(asked: LogSpec, defaults: LogSpec): LogConfig {
   const { driver, options } = mergeLogSpec(asked, defaults);
   if (driver === 'none')
-    return { driver, service: null, isReadable: false, file: null, compress: false, selection: NOTHING };
+    return { driver, service: null, isReadable: false, file: null, compress: false, selection: NO_SELECTION };
   checkMode(options);
   const service = SERVICE_DRIVERS.get(driver);
   if (service !== undefined) return serviceConfig(service, options);
   checkNames(driver, options);
-  const file = fileOptions(options);
-  const compress = parseBool(options['compress'] ?? '') ?? false;
-  return { driver, service: null, isReadable: true, file, compress, selection: selectionOf(options) };
+  const file = driver === 'local' ? localFile(options) : jsonFile(options);
+  return { driver, service: null, isReadable: true, ...file, selection: selectionOf(options) };
 }
 
 /**
@@ -107,26 +104,15 @@ function serviceConfig(service: LogDriver, options: Readonly<Record<string, stri
   }
   const disabled = options['cache-disabled'] ?? '';
   if (disabled !== '' && parseBool(disabled) === null) refuse(`invalid value for option cache-disabled: ${disabled}`);
-  const { 'cache-max-size': size, 'cache-max-file': files, 'cache-compress': compress = '' } = options;
-  if (compress !== '' && parseBool(compress) === null) {
-    refuse(`strconv.ParseBool: parsing ${JSON.stringify(compress)}: invalid syntax`);
-  }
-  if (parseBool(compress) === true) {
-    throw new EngineError(
-      'OPTION_UNSUPPORTED',
-      "log opt 'cache-compress' is not supported: what is still to be sent is kept as it is",
-    );
-  }
-  // Unlike max-size, this bounds each of the usual number of files.
-  const bounds = fileOptions({ ...(size && { 'max-size': size }), 'max-file': files || String(DEFAULT_MAX_FILES) });
-  const selection = selectionOf(options);
+  const cache = Object.entries(options).flatMap(([name, value]) =>
+    name.startsWith(CACHE_PREFIX) ? [[name.slice(CACHE_PREFIX.length), value] as const] : [],
+  );
   return {
     driver: service.name,
     service,
     isReadable: parseBool(disabled) !== true,
-    file: bounds,
-    compress: false,
-    selection,
+    ...localFile(Object.fromEntries(cache)),
+    selection: selectionOf(options),
   };
 }
 
@@ -164,7 +150,7 @@ export function mergeLogSpec(asked: LogSpec, defaults: LogSpec): LogSpec {
   }
   const isDefault = named === (defaults.driver || 'json-file');
   // Of another driver's defaults, those of the local file count. Source: moby cache.MergeDefaultLogConfig.
-  const inherited = Object.entries(defaults.options).filter(([name]) => isDefault || name.startsWith('cache-'));
+  const inherited = Object.entries(defaults.options).filter(([name]) => isDefault || name.startsWith(CACHE_PREFIX));
   return { driver: named, options: { ...Object.fromEntries(inherited), ...asked.options } };
 }
 
@@ -192,140 +178,38 @@ function checkNames(driver: string, options: Readonly<Record<string, string>>): 
   }
 }
 
-function fileOptions(options: Readonly<Record<string, string>>): Pick<LogFileOptions, 'maxSizeBytes' | 'maxFiles'> {
-  const { 'max-size': size, 'max-file': files, compress } = options;
+type FileConfig = Pick<LogConfig, 'compress'> & { readonly file: NonNullable<LogConfig['file']> };
+
+function jsonFile(options: Options): FileConfig {
+  const { 'max-size': size, 'max-file': files, compress = '' } = options;
   let maxSizeBytes: number | null = DEFAULT_MAX_SIZE_BYTES;
   if (size !== undefined && size !== '-1') {
-    maxSizeBytes = parseSize(size, 1000);
-    if (maxSizeBytes === null) refuse(`invalid size: '${size}'`);
+    maxSizeBytes = parseSize(size, 1000) ?? refuse(`invalid size: '${size}'`);
     if (maxSizeBytes <= 0) refuse('max-size must be a positive number');
   } else if (size === '-1') {
     maxSizeBytes = null; // Docker's word for "never rotate"
   }
   // Who bounds the size and does not say how many files means one, as Docker does.
-  let maxFiles = size === undefined ? DEFAULT_MAX_FILES : 1;
-  if (files !== undefined) {
-    if (!/^[+-]?\d+$/.test(files)) refuse(`strconv.Atoi: parsing ${JSON.stringify(files)}: invalid syntax`);
-    maxFiles = Number(files);
-    if (maxFiles < 1) refuse('max-file cannot be less than 1');
-  }
-  if (compress !== undefined) {
-    const wanted = parseBool(compress);
-    if (wanted === null) refuse(`strconv.ParseBool: parsing ${JSON.stringify(compress)}: invalid syntax`);
-    if (wanted && (maxFiles < 2 || maxSizeBytes === null))
-      refuse('compress cannot be true when max-file is less than 2 or max-size is not set');
-  }
-  return { maxSizeBytes, maxFiles };
+  const maxFiles = files === undefined ? (size === undefined ? DEFAULT_MAX_FILES : 1) : requireInteger(files);
+  if (maxFiles < 1) refuse('max-file cannot be less than 1');
+  const isCompressed = requireBool(compress);
+  if (isCompressed && (maxFiles < 2 || maxSizeBytes === null))
+    refuse('compress cannot be true when max-file is less than 2 or max-size is not set');
+  return { file: { maxSizeBytes, maxFiles }, compress: isCompressed };
 }
 
-function selectionOf(options: Readonly<Record<string, string>>): AttributeSelection {
-  const list = (text = ''): string[] => (text === '' ? [] : text.split(','));
-  const regex = (name: string): RegExp | null => {
-    const text = options[name] ?? '';
-    if (text === '') return null;
-    try {
-      return new RegExp(text);
-    } catch (error) {
-      return refuse(`error parsing regexp: ${(error as Error).message}`);
-    }
-  };
-  const tag = options['tag'] ?? '';
-  if (tag !== '') checkTag(tag);
-  return {
-    labels: list(options['labels']),
-    labelsRegex: regex('labels-regex'),
-    env: list(options['env']),
-    envRegex: regex('env-regex'),
-    tag,
-  };
-}
-
-/** What attributes are taken from. */
-export interface LogSubject {
-  readonly containerId: string;
-  /** Without the slash. */
-  readonly containerName: string;
-  readonly imageId: string;
-  readonly imageName: string;
-  /** RFC 3339 */
-  readonly createdAt: string;
-  readonly labels: Readonly<Record<string, string>>;
-  readonly env: readonly string[];
-  /** entrypoint and cmd */
-  readonly command: readonly string[];
-}
-
-/** Source: moby daemon/logger/loginfo.go ExtraAttributes. */
-export function logAttributes(selection: AttributeSelection, subject: LogSubject): Record<string, string> {
-  const variables = new Map(
-    subject.env
-      .filter((entry) => entry.includes('='))
-      .map((entry) => [entry.slice(0, entry.indexOf('=')), entry.slice(entry.indexOf('=') + 1)]),
-  );
-  const attributes: Record<string, string> = {};
-  const labels = new Map(Object.entries(subject.labels));
-  pick(attributes, labels, selection.labels, selection.labelsRegex);
-  pick(attributes, variables, selection.env, selection.envRegex);
-  const tag = selection.tag === '' ? '' : expandTag(selection.tag, subject);
-  if (tag !== '') attributes['tag'] = tag;
-  return attributes;
-}
-
-function pick(
-  into: Record<string, string>,
-  from: ReadonlyMap<string, string>,
-  names: readonly string[],
-  regex: RegExp | null,
-): void {
-  for (const name of names) {
-    const value = from.get(name);
-    if (value !== undefined) into[name] = value;
-  }
-  if (regex !== null) for (const [name, value] of from) if (regex.test(name)) into[name] = value;
-}
-
-const SHORT = 12;
-const TAG_FIELD = /\{\{\s*\.(\w+)\s*\}\}/g;
-const TAG_FIELDS: Readonly<Record<string, (subject: LogSubject) => string>> = {
-  ID: (subject) => subject.containerId.slice(0, SHORT),
-  FullID: (subject) => subject.containerId,
-  Name: (subject) => subject.containerName,
-  ImageID: (subject) => subject.imageId.slice(0, SHORT), // of "sha256:…", as Docker's
-  ImageFullID: (subject) => subject.imageId,
-  ImageName: (subject) => subject.imageName,
-  Command: (subject) => subject.command.join(' '),
-  DaemonName: () => 'docker',
-};
-
-function expandTag(tag: string, subject: LogSubject): string {
-  return tag.replace(TAG_FIELD, (_, field: string) => TAG_FIELDS[field]?.(subject) ?? '');
-}
-
-/** Go's template language is not built in; the fields that Docker documents are. */
-function checkTag(tag: string): void {
-  for (const [, field = ''] of tag.matchAll(TAG_FIELD)) {
-    if (!Object.hasOwn(TAG_FIELDS, field)) {
-      refuse(
-        `template: log-tag:1:2: executing "log-tag" at <.${field}>: can't evaluate field ${field} in type *logger.Info`,
-      );
-    }
-  }
-  if (/\{\{|\}\}/.test(tag.replace(TAG_FIELD, '')))
-    refuse(`log opt 'tag': only {{.Field}} is supported, not ${JSON.stringify(tag)}`);
-}
-
-/** go-units FromHumanSize (1000) and RAMInBytes (1024). null: not a size. */
-function parseSize(text: string, base: 1000 | 1024): number | null {
-  const match = /^(\d+(?:\.\d+)?) ?([kmgtp]?)(?:i?b)?$/i.exec(text);
-  if (!match) return null;
-  return Math.trunc(Number(match[1]) * base ** ' kmgtp'.indexOf((match[2] || ' ').toLowerCase()));
-}
-
-function parseBool(text: string): boolean | null {
-  if (['1', 't', 'T', 'true', 'TRUE', 'True'].includes(text)) return true;
-  return ['0', 'f', 'F', 'false', 'FALSE', 'False'].includes(text) ? false : null;
-}
-
-function refuse(message: string): never {
-  throw new EngineError('LOG_OPTION_INVALID', message);
+/** Of Docker's `local`, and with "cache-" in front of the buffers of services: what is not asked is bounded. */
+function localFile(options: Options): FileConfig {
+  const { 'max-size': size, 'max-file': files, compress = '' } = options;
+  const maxSizeBytes =
+    size === undefined
+      ? DEFAULT_MAX_SIZE_BYTES
+      : (parseSize(size, 1000) ?? refuse(`invalid value for max-size: ${size}: invalid size: '${size}'`));
+  const maxFiles =
+    files === undefined ? DEFAULT_MAX_FILES : requireInteger(files, `invalid value for max-file: ${files}: `);
+  if (maxFiles < 0) refuse('max file count cannot be less than 0');
+  // Unlike Docker's default: packing takes time of the processor that nobody asked for.
+  const isCompressed = requireBool(compress, 'invalid value for compress: ');
+  if (isCompressed && maxFiles <= 1) refuse('compression cannot be enabled when max file count is 1');
+  return { file: { maxSizeBytes: Math.max(1, maxSizeBytes), maxFiles: Math.max(1, maxFiles) }, compress: isCompressed };
 }

@@ -46,6 +46,7 @@ class Tending implements LogTending, AsyncDisposable {
       containerId,
       file,
       replace: (inode) => replace(containerId, inode),
+      unsentFrom: () => this.#forwarders.get(containerId)?.unsentFrom ?? 'none',
       clock,
       logger,
     });

@@ -4,13 +4,20 @@ import { createServer, type AddressInfo, type Server, type Socket } from 'node:n
 import { after, before, test } from 'node:test';
 
 import { eventually, TestDaemon } from '../support/daemon.ts';
+import { FakeJournal } from '../support/journal.ts';
 
 let d: TestDaemon;
+let journal: FakeJournal;
 before(async () => {
+  journal = await FakeJournal.start();
+  process.env['LONGSHORE_JOURNAL_SOCKET'] = journal.path; // the daemon inherits it
   d = await TestDaemon.start();
   await d.image();
 });
-after(() => d[Symbol.asyncDispose]());
+after(async () => {
+  await journal[Symbol.asyncDispose]();
+  await d[Symbol.asyncDispose]();
+});
 
 /** A syslog server on a port of its own that goes down and up. */
 class Syslog implements AsyncDisposable {
@@ -140,6 +147,48 @@ test('syslog: a service that is down delays nothing; all comes when it is up, al
   }
   assert.equal(next, expected.length);
   await d.ok('rm', id);
+});
+
+test('journald: Docker’s fields, a label too large for a datagram, and all of it after the journal was away', async () => {
+  const large = 'x'.repeat(300_000);
+  const script =
+    'echo one; echo two >&2; head -c 20000 /dev/zero | tr "\\0" y; echo; while ! [ -e /go ]; do sleep 0.1; done; seq 60';
+  const { json } = await d.api('POST', '/containers/create?name=journaled', {
+    Image: 'bb:1',
+    Cmd: ['sh', '-c', script],
+    Labels: { 'com.example.big': large, team: 'a' },
+    HostConfig: { LogConfig: { Type: 'journald', Config: { labels: 'team,com.example.big', tag: '{{.Name}}' } } },
+  });
+  await d.api('POST', '/containers/journaled/start');
+  await journal.until(4);
+  const fields = Array.from({ length: 4 }, (_, i) => journal.fields(i)).toSorted((a, b) =>
+    (a['MESSAGE'] ?? '').localeCompare(b['MESSAGE'] ?? ''),
+  );
+  assert.deepEqual(
+    fields.map(({ MESSAGE: message = '', PRIORITY: priority, TEAM: team, COM_EXAMPLE_BIG: big, SYSLOG_IDENTIFIER: tag }) => [
+      message.slice(0, 3), message.length, priority, team, big?.length, tag,
+    ]),
+    [['one', 3, '6', 'a', 300_000, 'journaled'], ['two', 3, '3', 'a', 300_000, 'journaled'],
+     ['yyy', 3616, '6', 'a', 300_000, 'journaled'], ['yyy', 16_384, '6', 'a', 300_000, 'journaled']],
+  ); // prettier-ignore
+  const pieces = fields.filter(({ CONTAINER_PARTIAL_ID: id }) => id !== undefined);
+  assert.deepEqual(
+    pieces.map((one) => [one['CONTAINER_PARTIAL_ORDINAL'], one['CONTAINER_PARTIAL_LAST'], one['CONTAINER_PARTIAL_ID'] === pieces[0]?.['CONTAINER_PARTIAL_ID']]),
+    [['2', 'true', true], ['1', 'false', true]],
+  ); // prettier-ignore
+  await journal.down();
+  await d.ok('exec', 'journaled', 'touch', '/go');
+  await d.ok('wait', 'journaled');
+  await journal.up();
+  await journal.until(64);
+  const ordinals = Array.from({ length: 64 }, (_, i) => journal.fields(i)['CONTAINER_LOG_ORDINAL']);
+  assert.deepEqual(
+    ordinals,
+    Array.from({ length: 64 }, (_, i) => String(i + 1)),
+  );
+  assert.equal(journal.fields(63)['MESSAGE'], '60');
+  assert.equal(journal.fields(0)['CONTAINER_ID_FULL'], json.Id);
+  await d.ok('rm', json.Id);
 });
 
 test('none: nothing is kept, and logs are refused', async () => {

@@ -1,72 +1,68 @@
 /**
- * Amazon CloudWatch Logs. Source: moby daemon/logger/awslogs (v28), the CloudWatch Logs API reference. Credentials: the
- * daemon's environment, the container credentials endpoint, ~/.aws/credentials. Not of the instance (IMDS), and not
- * multi-line events: those options are refused.
+ * Amazon CloudWatch Logs. Source: moby daemon/logger/awslogs (v28), the CloudWatch Logs API reference. What becomes an event
+ * is in awslogs-events.ts, whose name it is sent in aws-credentials.ts.
  */
-import { readFile } from 'node:fs/promises';
-import { join } from 'node:path';
-
-import { EngineError } from '../../core/engine-error.ts';
+import type { GoRegExp } from '../go-regexp.ts';
+import { flag, refuse, requireBool, type Options } from '../option-values.ts';
 import type { LogEntry } from '../port.ts';
+import { AwsIdentity } from './aws-credentials.ts';
 import {
-  flag,
-  parseBool,
-  refuse,
-  RefusedForGood,
-  textOf,
-  type Destination,
-  type DriverHost,
-  type LogDriver,
-  type MessageSource,
-  type Options,
-} from './driver.ts';
+  assembleEvents,
+  closed,
+  lineEvents,
+  multilinePattern,
+  requestsOf,
+  type AwsEvent,
+  type OpenEvent,
+} from './awslogs-events.ts';
+import type { Destination, DriverHost, LogDriver, MessageSource, Sent } from './driver.ts';
 import { HttpClient, type HttpAnswer } from './http-client.ts';
-import { signAws, type AwsCredentials } from './sigv4.ts';
+import { signAws } from './sigv4.ts';
 
 const LINGER_MS = 1000;
-/** Of one request: 1 MiB with 26 bytes for each event, 10,000 events, 24 hours. */
-const EVENT_OVERHEAD_BYTES = 26;
-const REQUEST_BYTES_MAX = 1_048_576;
-const EVENTS_MAX = 10_000;
-const SPAN_MS_MAX = 24 * 3_600_000 - 1;
-const CREDENTIALS_ADDRESS = 'http://169.254.170.2';
-const CREDENTIALS_MS_MAX = 5 * 60_000;
-const UNSUPPORTED = ['awslogs-datetime-format', 'awslogs-multiline-pattern', 'awslogs-format'];
+/** How long Docker waits for more of an event. */
+const EVENT_AGE_MS = 5000;
+const EMF = 'json/emf';
+const FORBIDDEN = [
+  'ExpiredTokenException',
+  'UnrecognizedClientException',
+  'InvalidSignatureException',
+  'AccessDeniedException',
+];
 
 export const awslogs: LogDriver = {
   name: 'awslogs',
   options: [
     'awslogs-group', 'awslogs-stream', 'awslogs-create-group', 'awslogs-create-stream', 'awslogs-region',
     'awslogs-endpoint', 'awslogs-credentials-endpoint', 'awslogs-force-flush-interval-seconds',
-    'awslogs-max-buffered-events', 'tag', ...UNSUPPORTED,
+    'awslogs-max-buffered-events', 'awslogs-datetime-format', 'awslogs-multiline-pattern', 'awslogs-format', 'tag',
   ], // prettier-ignore
   unknown: (option) => `unknown log opt '${option}' for awslogs log driver`,
-  check(options) {
-    const unsupported = UNSUPPORTED.find((name) => options[name] !== undefined);
-    if (unsupported !== undefined)
-      throw new EngineError(
-        'OPTION_UNSUPPORTED',
-        `log opt '${unsupported}' of awslogs is not supported: each line is an event`,
-      );
-    if ((options['awslogs-group'] ?? '') === '') refuse("must specify a value for log opt 'awslogs-group'");
-    for (const name of ['awslogs-create-group', 'awslogs-create-stream']) {
-      const text = options[name] ?? '';
-      if (text !== '' && parseBool(text) === null)
-        refuse(
-          `must specify valid value for log opt '${name}': strconv.ParseBool: parsing ${JSON.stringify(text)}: invalid syntax`,
-        );
-    }
-    for (const name of ['awslogs-force-flush-interval-seconds', 'awslogs-max-buffered-events']) {
-      const text = options[name];
-      if (text !== undefined && (!/^\d+$/.test(text) || Number(text) < 1))
-        refuse(`must specify a positive integer for log opt '${name}': ${text}`);
-    }
-    const endpoint = options['awslogs-endpoint'];
-    if (endpoint !== undefined && !URL.canParse(endpoint))
-      refuse(`invalid awslogs-endpoint ${JSON.stringify(endpoint)}`);
-  },
+  check,
   open: (source, host) => new AwsLogs(source, host),
 };
+
+function check(options: Options): void {
+  if ((options['awslogs-group'] ?? '') === '') refuse("must specify a value for log opt 'awslogs-group'");
+  for (const name of ['awslogs-create-group', 'awslogs-create-stream'])
+    requireBool(options[name] ?? '', `must specify valid value for log opt '${name}': `);
+  for (const name of ['awslogs-force-flush-interval-seconds', 'awslogs-max-buffered-events']) {
+    const text = options[name] ?? '';
+    if (text !== '' && (!/^\+?\d+$/.test(text) || Number(text) < 1))
+      refuse(`must specify a positive integer for log opt '${name}': ${text}`);
+  }
+  const [datetime, pattern, format] = ['awslogs-datetime-format', 'awslogs-multiline-pattern', 'awslogs-format'];
+  const isMultiline = options[datetime!] !== undefined || options[pattern!] !== undefined;
+  if (options[datetime!] !== undefined && options[pattern!] !== undefined)
+    refuse(`you cannot configure log opt '${datetime}' and '${pattern}' at the same time`);
+  const asked = options[format!] ?? '';
+  if (asked !== '' && asked !== EMF) refuse(`unsupported log format '${asked}'`);
+  if (asked !== '' && isMultiline)
+    refuse(`you cannot configure log opt '${datetime}' or '${pattern}' when log opt '${format}' is set to '${EMF}'`);
+  multilinePattern(options);
+  const endpoint = options['awslogs-endpoint'] ?? '';
+  if (endpoint !== '' && !URL.canParse(endpoint)) refuse(`invalid awslogs-endpoint ${JSON.stringify(endpoint)}`);
+}
 
 class AwsLogs implements Destination {
   readonly confirms = 'answer';
@@ -75,42 +71,93 @@ class AwsLogs implements Destination {
   readonly #options: Options;
   readonly #group: string;
   readonly #stream: string;
-  readonly #env: DriverHost['env'];
+  readonly #pattern: GoRegExp | null;
+  readonly #eventAgeMs: number;
   readonly #client = new HttpClient();
-  #credentials: { readonly value: AwsCredentials; readonly untilMs: number } | null = null;
+  readonly #identity: AwsIdentity;
+  #open: OpenEvent | null = null;
   #isStreamThere = false;
+  /** Services of old want one. */
+  #sequenceToken = '';
 
   constructor({ options, subject, tag }: MessageSource, { env }: DriverHost) {
     this.#options = options;
     this.#group = options['awslogs-group'] ?? '';
     // moby: the container's ID, or the expanded tag if there is one; ":" and "*" are not allowed in it.
-    this.#stream = (options['awslogs-stream'] ?? ((options['tag'] ?? '') === '' ? subject.containerId : tag)).replace(
-      /[:*]/g,
-      '_',
-    );
-    this.#env = env;
-    const seconds = Number(options['awslogs-force-flush-interval-seconds'] ?? 0);
-    this.lingerMs = seconds > 0 ? seconds * 1000 : LINGER_MS;
+    const tagged = (options['tag'] ?? '') === '' ? subject.containerId : tag;
+    this.#stream = (options['awslogs-stream'] || tagged).replace(/[:*]/g, '_');
+    this.#pattern = multilinePattern(options);
+    const seconds = Number(options['awslogs-force-flush-interval-seconds'] || 0);
+    this.#eventAgeMs = seconds > 0 ? seconds * 1000 : EVENT_AGE_MS;
+    this.lingerMs = seconds > 0 ? seconds * 1000 : this.#pattern === null ? LINGER_MS : EVENT_AGE_MS;
+    this.#identity = new AwsIdentity(options, env, this.#client);
   }
 
-  async send(batch: readonly LogEntry[], signal: AbortSignal): Promise<void> {
+  async send(batch: readonly LogEntry[], signal: AbortSignal): Promise<Sent> {
+    if (this.#pattern === null) return { refused: await this.#sendEvents(lineEvents(batch), signal) };
+    const { events, next, heldFrom } = assembleEvents(batch, this.#pattern, this.#eventAgeMs, this.#open);
+    const refused = await this.#sendEvents(events, signal);
+    this.#open = next;
+    return { refused, heldFrom };
+  }
+
+  async flush(signal: AbortSignal): Promise<Sent> {
+    const refused = this.#open === null ? 0 : await this.#sendEvents([closed(this.#open)], signal);
+    this.#open = null;
+    return { refused };
+  }
+
+  discard(): void {
+    this.#open = null;
+  }
+
+  /** Lines that were refused for good. */
+  async #sendEvents(events: readonly AwsEvent[], signal: AbortSignal): Promise<number> {
+    if (events.length === 0) return 0;
     if (!this.#isStreamThere) await this.#ensureStream(signal);
-    for (const events of requestsOf(batch)) await this.#put(events, signal); // oxlint-disable-line no-await-in-loop
+    let refused = 0;
+    for (const request of requestsOf(events)) refused += await this.#put(request, signal); // oxlint-disable-line no-await-in-loop
+    return refused;
   }
 
-  async #put(logEvents: readonly Event[], signal: AbortSignal): Promise<void> {
-    if (logEvents.length === 0) return;
-    const answer = await this.#call(
-      'PutLogEvents',
-      { logGroupName: this.#group, logStreamName: this.#stream, logEvents },
-      signal,
-    );
-    if (answer.status === 200) return;
+  async #put(events: readonly AwsEvent[], signal: AbortSignal): Promise<number> {
+    let answer = await this.#putOnce(events, signal);
+    if (errorKind(answer) === 'InvalidSequenceTokenException') {
+      this.#sequenceToken = tokenOf(answer);
+      answer = await this.#putOnce(events, signal);
+    }
+    if (answer.status === 200) {
+      const { nextSequenceToken, rejectedLogEventsInfo } = parse(answer);
+      if (typeof nextSequenceToken === 'string') this.#sequenceToken = nextSequenceToken;
+      return rejectedLines(events, rejectedLogEventsInfo);
+    }
     const kind = errorKind(answer);
-    if (kind === 'DataAlreadyAcceptedException') return;
+    if (kind === 'DataAlreadyAcceptedException') {
+      this.#sequenceToken = tokenOf(answer);
+      return 0;
+    }
+    if (kind === 'InvalidParameterException' || kind === 'SerializationException') {
+      if (events.length === 1) return events[0]!.lines;
+      const half = events.length >> 1;
+      return (await this.#put(events.slice(0, half), signal)) + (await this.#put(events.slice(half), signal));
+    }
     if (kind === 'ResourceNotFoundException') this.#isStreamThere = false; // removed meanwhile: made again at the next try
-    if (kind === 'InvalidParameterException') throw new RefusedForGood(describe('PutLogEvents', answer));
     throw new Error(describe('PutLogEvents', answer));
+  }
+
+  #putOnce(events: readonly AwsEvent[], signal: AbortSignal): Promise<HttpAnswer> {
+    const format = this.#options['awslogs-format'];
+    return this.#call(
+      'PutLogEvents',
+      {
+        logGroupName: this.#group,
+        logStreamName: this.#stream,
+        logEvents: events.map(({ timestampMs, message }) => ({ timestamp: timestampMs, message })),
+        ...(this.#sequenceToken !== '' && { sequenceToken: this.#sequenceToken }),
+      },
+      signal,
+      format ? { 'x-amzn-logs-format': format } : {},
+    );
   }
 
   async #ensureStream(signal: AbortSignal): Promise<void> {
@@ -131,63 +178,28 @@ class AwsLogs implements Destination {
     this.#isStreamThere = true;
   }
 
-  async #call(operation: string, input: object, signal: AbortSignal): Promise<HttpAnswer> {
-    const region = this.#options['awslogs-region'] || this.#env['AWS_REGION'] || this.#env['AWS_DEFAULT_REGION'] || '';
-    const endpoint = this.#options['awslogs-endpoint'] || `https://logs.${region}.amazonaws.com/`;
-    if (region === '') throw new Error('awslogs: no region: set awslogs-region, or AWS_REGION of the daemon');
+  async #call(
+    operation: string,
+    input: object,
+    signal: AbortSignal,
+    extra: Readonly<Record<string, string>> = {},
+  ): Promise<HttpAnswer> {
+    const region = await this.#identity.region(signal);
+    const url = new URL(this.#options['awslogs-endpoint'] || `https://logs.${region}.amazonaws.com/`);
     const body = Buffer.from(JSON.stringify(input));
+    const target = { 'content-type': 'application/x-amz-json-1.1', 'x-amz-target': `Logs_20140328.${operation}` };
     const headers = signAws({
-      url: new URL(endpoint),
+      url,
       service: 'logs',
       region,
-      headers: { 'content-type': 'application/x-amz-json-1.1', 'x-amz-target': `Logs_20140328.${operation}` },
+      headers: { ...target, ...extra },
       body,
       at: new Date(),
-      credentials: await this.#credentialsNow(signal),
+      credentials: await this.#identity.credentials(signal),
     });
-    return this.#client.send('POST', new URL(endpoint), headers, body, signal);
-  }
-
-  async #credentialsNow(signal: AbortSignal): Promise<AwsCredentials> {
-    if (this.#credentials !== null && Date.now() < this.#credentials.untilMs) return this.#credentials.value;
-    const value = await this.#findCredentials(signal);
-    this.#credentials = { value, untilMs: Date.now() + CREDENTIALS_MS_MAX };
-    return value;
-  }
-
-  async #findCredentials(signal: AbortSignal): Promise<AwsCredentials> {
-    const env = this.#env;
-    const endpoint = this.#options['awslogs-credentials-endpoint'] || env['AWS_CONTAINER_CREDENTIALS_RELATIVE_URI'];
-    if (
-      this.#options['awslogs-credentials-endpoint'] === undefined &&
-      env['AWS_ACCESS_KEY_ID'] &&
-      env['AWS_SECRET_ACCESS_KEY']
-    )
-      return {
-        accessKeyId: env['AWS_ACCESS_KEY_ID'],
-        secretAccessKey: env['AWS_SECRET_ACCESS_KEY'],
-        sessionToken: env['AWS_SESSION_TOKEN'] ?? '',
-      };
-    if (endpoint) {
-      const { status, body } = await this.#client.send('GET', new URL(endpoint, CREDENTIALS_ADDRESS), {}, null, signal);
-      const found = status === 200 ? (JSON.parse(body) as Record<string, string | undefined>) : {};
-      if (found['AccessKeyId'] && found['SecretAccessKey'])
-        return {
-          accessKeyId: found['AccessKeyId'],
-          secretAccessKey: found['SecretAccessKey'],
-          sessionToken: found['Token'] ?? '',
-        };
-    }
-    const path = env['AWS_SHARED_CREDENTIALS_FILE'] || join(env['HOME'] ?? '/root', '.aws/credentials');
-    const text = await readFile(path, 'utf8').catch(() => '');
-    const found = sectionOf(text, env['AWS_PROFILE'] || 'default');
-    if (found['aws_access_key_id'] && found['aws_secret_access_key'])
-      return {
-        accessKeyId: found['aws_access_key_id'],
-        secretAccessKey: found['aws_secret_access_key'],
-        sessionToken: found['aws_session_token'] ?? '',
-      };
-    throw new Error('NoCredentialProviders: no valid providers in chain');
+    const answer = await this.#client.send('POST', url, headers, body, signal);
+    if (answer.status === 403 || FORBIDDEN.includes(errorKind(answer))) this.#identity.forget();
+    return answer;
   }
 
   [Symbol.dispose](): void {
@@ -195,61 +207,38 @@ class AwsLogs implements Destination {
   }
 }
 
-interface Event {
-  readonly timestamp: number;
-  readonly message: string;
+/** The service takes a request and leaves out what is too old, too new or beyond its retention; indexes in its order. */
+function rejectedLines(events: readonly AwsEvent[], info: unknown): number {
+  if (typeof info !== 'object' || info === null) return 0;
+  const index = (name: string): number | undefined => {
+    const value = (info as Readonly<Record<string, unknown>>)[name];
+    return typeof value === 'number' ? value : undefined;
+  };
+  const begin = Math.max(index('tooOldLogEventEndIndex') ?? 0, index('expiredLogEventEndIndex') ?? 0);
+  const end = index('tooNewLogEventStartIndex') ?? events.length;
+  return events.reduce((lines, event, i) => (i < begin || i >= end ? lines + event.lines : lines), 0);
 }
 
-/** As many events a request as the service takes, in the order of their times. Empty lines are no events. */
-function* requestsOf(batch: readonly LogEntry[]): Generator<Event[]> {
-  const events = batch
-    .map((entry) => ({ timestamp: Number(entry.timeNs / 1_000_000n), message: textOf(entry) }))
-    .filter(({ message }) => message !== '')
-    .toSorted((a, b) => a.timestamp - b.timestamp);
-  let request: Event[] = [];
-  let sizeBytes = 0;
-  for (const event of events) {
-    const bytes = Buffer.byteLength(event.message) + EVENT_OVERHEAD_BYTES;
-    const first = request[0];
-    if (
-      first !== undefined &&
-      (sizeBytes + bytes > REQUEST_BYTES_MAX ||
-        request.length === EVENTS_MAX ||
-        event.timestamp - first.timestamp > SPAN_MS_MAX)
-    ) {
-      yield request;
-      request = [];
-      sizeBytes = 0;
-    }
-    request.push(event);
-    sizeBytes += bytes;
-  }
-  yield request;
-}
-
-function errorKind({ status, body }: HttpAnswer): string {
-  if (status === 200) return '';
+function parse({ body }: HttpAnswer): Readonly<Record<string, unknown>> {
   try {
-    const type = (JSON.parse(body) as { readonly __type?: unknown }).__type;
-    return typeof type === 'string' ? (type.split('#').at(-1) ?? '') : '';
+    const value: unknown = JSON.parse(body);
+    return typeof value === 'object' && value !== null ? (value as Readonly<Record<string, unknown>>) : {};
   } catch {
-    return '';
+    return {};
   }
+}
+
+function errorKind(answer: HttpAnswer): string {
+  if (answer.status === 200) return '';
+  const { __type: type } = parse(answer);
+  return typeof type === 'string' ? (type.split('#').at(-1) ?? '') : '';
+}
+
+function tokenOf(answer: HttpAnswer): string {
+  const { expectedSequenceToken: token } = parse(answer);
+  return typeof token === 'string' ? token : '';
 }
 
 function describe(operation: string, { status, body }: HttpAnswer): string {
   return `awslogs: ${operation}: ${status} ${body.slice(0, 500)}`;
-}
-
-/** One section of an INI file. */
-function sectionOf(text: string, name: string): Record<string, string> {
-  const found: Record<string, string> = {};
-  let isIn = false;
-  for (const line of text.split('\n')) {
-    const header = /^\s*\[([^\]]*)\]/.exec(line);
-    if (header !== null) isIn = header[1]?.trim() === name;
-    const pair = /^\s*([\w-]+)\s*=\s*(.*?)\s*$/.exec(line);
-    if (isIn && pair !== null) found[pair[1] as string] = pair[2] as string;
-  }
-  return found;
 }

@@ -1,9 +1,7 @@
 /** What a driver for a log service is: options that are checked when a container is made, and a way to send batches. */
-import { EngineError } from '../../core/engine-error.ts';
-import type { LogSubject } from '../log-options.ts';
+import type { LogSubject } from '../log-attributes.ts';
+import type { Options } from '../option-values.ts';
 import type { LogEntry } from '../port.ts';
-
-export type Options = Readonly<Record<string, string>>;
 
 export interface LogDriver {
   readonly name: string;
@@ -32,8 +30,8 @@ export interface DriverHost {
   readonly hostname: string;
   /** The daemon's environment: credentials of clouds. */
   readonly env: Readonly<Record<string, string | undefined>>;
-  /** Sends on an AF_UNIX datagram socket, which Node cannot; how many were taken. */
-  readonly sendDatagrams: (path: string, messages: readonly Uint8Array[]) => Promise<number>;
+  /** Sends on an AF_UNIX datagram socket, which Node cannot; how many were taken. See the kernel's port. */
+  readonly sendDatagrams: (path: string, messages: readonly Uint8Array[], large?: 'error' | 'memfd') => Promise<number>;
 }
 
 export interface Destination extends Disposable {
@@ -77,27 +75,6 @@ export interface Sent {
  */
 export class RefusedForGood extends Error {
   override readonly name = 'RefusedForGood';
-}
-
-export function refuse(message: string): never {
-  throw new EngineError('LOG_OPTION_INVALID', message);
-}
-
-/** Go's strconv.ParseBool. null: not one. */
-export function parseBool(text: string): boolean | null {
-  if (['1', 't', 'T', 'true', 'TRUE', 'True'].includes(text)) return true;
-  return ['0', 'f', 'F', 'false', 'FALSE', 'False'].includes(text) ? false : null;
-}
-
-/** Of an option that was checked before. */
-export function flag(options: Options, name: string): boolean {
-  return parseBool(options[name] ?? '') ?? false;
-}
-
-export function checkBool(options: Options, name: string): void {
-  const text = options[name] ?? '';
-  if (text !== '' && parseBool(text) === null)
-    refuse(`strconv.ParseBool: parsing ${JSON.stringify(text)}: invalid syntax`);
 }
 
 /** The line as services want it: without its newline. */

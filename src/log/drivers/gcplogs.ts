@@ -5,10 +5,10 @@
 import { createSign } from 'node:crypto';
 import { readFile } from 'node:fs/promises';
 
+import { refuse } from '../option-values.ts';
 import type { LogEntry } from '../port.ts';
 import {
   RefusedForGood,
-  refuse,
   textOf,
   type Destination,
   type DriverHost,

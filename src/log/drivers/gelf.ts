@@ -3,15 +3,25 @@ import { randomBytes } from 'node:crypto';
 import { promisify } from 'node:util';
 import { deflate, gzip } from 'node:zlib';
 
+import { refuse, type Options } from '../option-values.ts';
 import type { LogEntry } from '../port.ts';
 import { isTransportUrl, parseAddress, type Address } from './address.ts';
 import { UdpSender } from './datagram.ts';
-import { refuse, textOf, type Destination, type DriverHost, type LogDriver, type MessageSource } from './driver.ts';
+import {
+  textOf,
+  type Destination,
+  type DriverHost,
+  type LogDriver,
+  type MessageSource,
+  type RetryLimits,
+} from './driver.ts';
 import { StreamConnection } from './stream-connection.ts';
 
 const CHUNK_BYTES = 1420; // what go-gelf sends: an Ethernet frame
 const CHUNK_HEAD_BYTES = 12;
 const CHUNKS_MAX = 128;
+/** go-gelf's. */
+const TCP_RECONNECTS = 3;
 const LEVEL_ERROR = 3;
 const LEVEL_INFO = 6;
 
@@ -55,7 +65,8 @@ function openGelf(source: MessageSource, host: DriverHost): Destination {
   const { options } = source;
   const { scheme, host: name, port } = addressOf(options['gelf-address'] ?? '');
   const format = formatter(source, host.hostname);
-  if (scheme === 'tcp') return new GelfOverTcp(format, new StreamConnection({ kind: 'tcp', host: name, port }));
+  if (scheme === 'tcp')
+    return new GelfOverTcp(format, new StreamConnection({ kind: 'tcp', host: name, port }), reconnectsOf(options));
   const level = Number(options['gelf-compression-level'] ?? 1); // go-gelf: flate.BestSpeed
   const type = options['gelf-compression-type'] ?? 'gzip';
   const compress = (bytes: Buffer): Promise<Buffer> => {
@@ -63,6 +74,13 @@ function openGelf(source: MessageSource, host: DriverHost): Destination {
     return type === 'gzip' ? compressGzip(bytes, { level }) : compressZlib(bytes, { level });
   };
   return new GelfOverUdp(format, new UdpSender(name, port), compress);
+}
+
+/** Docker's defaults count only along with one of the options: who asks for nothing loses nothing. */
+function reconnectsOf(options: Options): RetryLimits | null {
+  const { 'gelf-tcp-max-reconnect': most, 'gelf-tcp-reconnect-delay': delayS } = options;
+  if (most === undefined && delayS === undefined) return null;
+  return { attempts: Number(most ?? TCP_RECONNECTS), waitMs: Number(delayS ?? 1) * 1000 };
 }
 
 type Format = (entry: LogEntry) => Buffer;
@@ -94,12 +112,14 @@ function formatter({ subject, tag, attributes }: MessageSource, hostname: string
 class GelfOverTcp implements Destination {
   readonly confirms = 'connection';
   readonly lingerMs = 0;
+  readonly retry: RetryLimits | null;
   readonly #format: Format;
   readonly #connection: StreamConnection;
 
-  constructor(format: Format, connection: StreamConnection) {
+  constructor(format: Format, connection: StreamConnection, retry: RetryLimits | null) {
     this.#format = format;
     this.#connection = connection;
+    this.retry = retry;
   }
 
   get isBroken(): boolean {

@@ -1,10 +1,15 @@
 /** systemd's journal by its native protocol. Source: moby daemon/logger/journald (v28), systemd's JOURNAL_NATIVE_PROTOCOL. */
+import { randomBytes } from 'node:crypto';
 import { statSync } from 'node:fs';
 
+import { refuse } from '../option-values.ts';
 import type { LogEntry } from '../port.ts';
-import { refuse, textOf, type Destination, type DriverHost, type LogDriver, type MessageSource } from './driver.ts';
+import { textOf, type Destination, type DriverHost, type LogDriver, type MessageSource } from './driver.ts';
+import { PartialLines, type Piece } from './partial.ts';
+import { UnixDatagrams } from './unix-datagrams.ts';
 
-const SOCKET_PATH = '/run/systemd/journal/socket';
+/** Another for tests, and for daemons in containers. */
+const SOCKET_PATH = process.env['LONGSHORE_JOURNAL_SOCKET'] || '/run/systemd/journal/socket';
 
 export const journald: LogDriver = {
   name: 'journald',
@@ -25,11 +30,12 @@ export class Journald implements Destination {
   readonly lingerMs = 0;
   readonly isBroken = false;
   readonly #fields: Readonly<Record<string, string>>;
-  readonly #sendDatagrams: DriverHost['sendDatagrams'];
+  readonly #datagrams: UnixDatagrams;
   readonly #path: string;
+  readonly #pieces = new PartialLines();
+  /** Tells the ordinals of this run of the driver from others'. */
+  readonly #epoch = randomBytes(32).toString('hex');
   #ordinal = 0n;
-  #of: readonly LogEntry[] | null = null;
-  #sent = 0;
 
   constructor(source: MessageSource, sendDatagrams: DriverHost['sendDatagrams'], path = SOCKET_PATH) {
     const { subject, tag, attributes } = source;
@@ -46,31 +52,36 @@ export class Journald implements Destination {
       if (name !== '') own[name] = value;
     }
     this.#fields = own;
-    this.#sendDatagrams = sendDatagrams;
+    this.#datagrams = new UnixDatagrams(sendDatagrams, 'memfd');
     this.#path = path;
   }
 
-  async send(batch: readonly LogEntry[]): Promise<void> {
-    if (this.#of !== batch) {
-      this.#of = batch;
-      this.#sent = 0;
-    }
-    const messages = batch.slice(this.#sent).map((entry, i) => this.#message(entry, this.#ordinal + BigInt(i) + 1n));
-    const taken = await this.#sendDatagrams(this.#path, messages);
-    this.#sent += taken;
-    this.#ordinal += BigInt(taken);
-    if (this.#sent < batch.length) throw new Error('the journal does not take more for now');
-    this.#of = null;
+  send(batch: readonly LogEntry[], signal: AbortSignal): Promise<void> {
+    let pieces: readonly (Piece | null)[] = [];
+    const format = (left: readonly LogEntry[]): Buffer[] => {
+      pieces = this.#pieces.of(left);
+      return left.map((entry, i) => this.#message(entry, this.#ordinal + BigInt(i) + 1n, pieces[i] ?? null));
+    };
+    return this.#datagrams.send(this.#path, batch, signal, format, (left, count) => {
+      this.#pieces.sent(left, pieces, count);
+      this.#ordinal += BigInt(count);
+    });
   }
 
-  #message(entry: LogEntry, ordinal: bigint): Buffer {
+  #message(entry: LogEntry, ordinal: bigint, piece: Piece | null): Buffer {
     return formatFields({
       ...this.#fields,
       MESSAGE: textOf(entry),
       PRIORITY: entry.stream === 'stderr' ? '3' : '6',
       SYSLOG_TIMESTAMP: entry.time,
+      ...(piece !== null && {
+        CONTAINER_PARTIAL_ID: piece.id,
+        CONTAINER_PARTIAL_ORDINAL: String(piece.ordinal),
+        CONTAINER_PARTIAL_LAST: String(piece.isLast),
+        ...(!piece.isLast && { CONTAINER_PARTIAL_MESSAGE: 'true' }),
+      }),
+      CONTAINER_LOG_EPOCH: this.#epoch,
       CONTAINER_LOG_ORDINAL: String(ordinal),
-      ...(entry.line.at(-1) === 0x0a ? {} : { CONTAINER_PARTIAL_MESSAGE: 'true' }),
     });
   }
 
@@ -80,7 +91,7 @@ export class Journald implements Destination {
 /** Upper case, digits and underscores, not beginning with an underscore, at most 64. "": nothing is left of it. */
 export function fieldName(key: string): string {
   return key
-    .toUpperCase()
+    .replace(/[a-z]/g, (letter) => letter.toUpperCase())
     .replace(/[^A-Z0-9]/g, '_')
     .replace(/^_+/, '')
     .slice(0, 64);

@@ -11,13 +11,17 @@ export type StreamTarget =
 
 export class StreamConnection implements Disposable {
   readonly #target: StreamTarget;
+  readonly #renewMs: number | null;
   #socket: Socket | null = null;
+  #sinceMs = 0;
   #isBroken = false;
   /** What the peer says; nobody listens: thrown away. */
   onData: (chunk: Buffer) => void = () => {};
 
-  constructor(target: StreamTarget) {
+  /** `renewMs`: a connection that is as old is ended, in order, and another made: its name may mean another host by now. */
+  constructor(target: StreamTarget, renewMs: number | null = null) {
     this.#target = target;
+    this.#renewMs = renewMs;
   }
 
   /** The last connection ended, and none was made since. */
@@ -46,10 +50,12 @@ export class StreamConnection implements Disposable {
   }
 
   async open(signal: AbortSignal): Promise<Socket> {
+    if (this.#renewMs !== null && performance.now() - this.#sinceMs >= this.#renewMs) this.#finish();
     if (this.#socket !== null) return this.#socket;
     const socket = await this.#connect(AbortSignal.any([signal, AbortSignal.timeout(CONNECT_MS_MAX)]));
     this.#isBroken = false;
     this.#socket = socket;
+    this.#sinceMs = performance.now();
     socket.on('data', (chunk: Buffer) => this.onData(chunk));
     socket.on('end', () => socket.destroy());
     socket.on('close', () => {
@@ -68,6 +74,10 @@ export class StreamConnection implements Disposable {
   }
 
   [Symbol.dispose](): void {
+    this.#finish();
+  }
+
+  #finish(): void {
     const socket = this.#socket;
     this.#socket = null;
     // What was written still goes out; a peer that does not take it is not waited for.

@@ -2,23 +2,19 @@
  * syslog: udp, tcp, tcp+tls, unix, unixgram; the formats of RFC 3164 and RFC 5424. Messages have the time at which the
  * container wrote them. Source: moby daemon/logger/syslog, RackSec/srslog (v28).
  */
+import { accessSync, constants, statSync } from 'node:fs';
 import { readFile, stat } from 'node:fs/promises';
-import { statSync } from 'node:fs';
+import { isIP } from 'node:net';
 import type { ConnectionOptions } from 'node:tls';
 
+import { isMissing } from '../missing.ts';
+import { refuse, type Options } from '../option-values.ts';
 import type { LogEntry } from '../port.ts';
 import { isTransportUrl, parseAddress } from './address.ts';
 import { UdpSender } from './datagram.ts';
-import {
-  refuse,
-  textOf,
-  type Destination,
-  type DriverHost,
-  type LogDriver,
-  type MessageSource,
-  type Options,
-} from './driver.ts';
+import { textOf, type Destination, type DriverHost, type LogDriver, type MessageSource } from './driver.ts';
 import { StreamConnection, type StreamTarget } from './stream-connection.ts';
+import { UnixDatagrams } from './unix-datagrams.ts';
 
 const PORT = 514;
 /** Where a host's own syslog listens, when no address is given. */
@@ -42,6 +38,7 @@ export const syslog: LogDriver = {
   unknown: (option) => `unknown log opt '${option}' for syslog log driver`,
   check(options) {
     checkAddress(options['syslog-address'] ?? '');
+    checkTlsFiles(options);
     facilityOf(options);
     if (!FORMATS.includes(options['syslog-format'] ?? '')) refuse('Invalid syslog format');
   },
@@ -60,6 +57,23 @@ function checkAddress(text: string): void {
   } catch {
     refuse(`stat ${address.path}: no such file or directory`);
   }
+}
+
+/** What Docker finds out at the start. */
+function checkTlsFiles(options: Options): void {
+  if (!(options['syslog-address'] ?? '').startsWith('tcp+tls://')) return;
+  const read = (name: string, context: string): void => {
+    const path = options[`syslog-tls-${name}`] ?? '';
+    try {
+      if (path !== '') accessSync(path, constants.R_OK);
+    } catch (error) {
+      const because = isMissing(error) ? 'no such file or directory' : 'permission denied';
+      refuse(`${context.replace('%', JSON.stringify(path))}: open ${path}: ${because}`);
+    }
+  };
+  read('ca-cert', 'could not read CA certificate %');
+  read('cert', 'could not load X509 key pair');
+  read('key', 'could not load X509 key pair');
 }
 
 function facilityOf(options: Options): number {
@@ -109,7 +123,7 @@ async function tlsOptions(
   ]);
   return {
     ...target,
-    servername: target.host,
+    servername: isIP(target.host) === 0 ? target.host : '',
     ...(ca && { ca }),
     ...(cert && { cert }),
     ...(key && { key }),
@@ -214,28 +228,17 @@ class LocalSyslog implements Destination {
   readonly lingerMs = 0;
   readonly isBroken = false;
   readonly #format: Format;
-  readonly #sendDatagrams: DriverHost['sendDatagrams'];
+  readonly #datagrams: UnixDatagrams;
   readonly #paths: readonly string[];
-  #sent = 0;
-  #of: readonly LogEntry[] | null = null;
 
   constructor(format: Format, sendDatagrams: DriverHost['sendDatagrams'], path?: string) {
     this.#format = format;
-    this.#sendDatagrams = sendDatagrams;
+    this.#datagrams = new UnixDatagrams(sendDatagrams);
     this.#paths = path === undefined ? LOCAL_SOCKETS : [path];
   }
 
-  /** A socket that is full takes a part; the rest goes with the next try of the same batch. */
-  async send(batch: readonly LogEntry[]): Promise<void> {
-    if (this.#of !== batch) {
-      this.#of = batch;
-      this.#sent = 0;
-    }
-    const path = await this.#path();
-    const left = batch.slice(this.#sent).map((entry) => this.#format(entry));
-    this.#sent += await this.#sendDatagrams(path, left);
-    if (this.#sent < batch.length) throw new Error(`${path} does not take more for now`);
-    this.#of = null;
+  async send(batch: readonly LogEntry[], signal: AbortSignal): Promise<void> {
+    await this.#datagrams.send(await this.#path(), batch, signal, (left) => left.map(this.#format));
   }
 
   async #path(): Promise<string> {

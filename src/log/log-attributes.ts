@@ -1,0 +1,110 @@
+/**
+ * What of a container goes along with its lines: labels and variables that were asked for, the tag.
+ * Source: moby daemon/logger/loginfo.go, loggerutils/log_tag.go (v28).
+ */
+import { compileGoRegExp, type GoRegExp } from './go-regexp.ts';
+import { refuse, type Options } from './option-values.ts';
+
+/** What attributes are taken from. */
+export interface LogSubject {
+  readonly containerId: string;
+  /** Without the slash. */
+  readonly containerName: string;
+  readonly imageId: string;
+  readonly imageName: string;
+  /** RFC 3339 */
+  readonly createdAt: string;
+  readonly labels: Readonly<Record<string, string>>;
+  readonly env: readonly string[];
+  /** entrypoint and cmd */
+  readonly command: readonly string[];
+}
+
+/** Which labels and variables of the container become attributes of its lines. */
+export interface AttributeSelection {
+  readonly labels: readonly string[];
+  readonly labelsRegex: GoRegExp | null;
+  readonly env: readonly string[];
+  readonly envRegex: GoRegExp | null;
+  /** A Go template; "": none. */
+  readonly tag: string;
+}
+
+export const NO_SELECTION: AttributeSelection = { labels: [], labelsRegex: null, env: [], envRegex: null, tag: '' };
+
+/** @throws {EngineError} LOG_OPTION_INVALID */
+export function selectionOf(options: Options): AttributeSelection {
+  const list = (text = ''): string[] => (text === '' ? [] : text.split(','));
+  const regex = (name: string): GoRegExp | null => {
+    const text = options[name] ?? '';
+    return text === '' ? null : compileGoRegExp(text);
+  };
+  const tag = options['tag'] ?? '';
+  if (tag !== '') checkTag(tag);
+  return {
+    labels: list(options['labels']),
+    labelsRegex: regex('labels-regex'),
+    env: list(options['env']),
+    envRegex: regex('env-regex'),
+    tag,
+  };
+}
+
+/** Source: moby daemon/logger/loginfo.go ExtraAttributes. */
+export function logAttributes(selection: AttributeSelection, subject: LogSubject): Record<string, string> {
+  const variables = new Map(
+    subject.env
+      .filter((entry) => entry.includes('='))
+      .map((entry) => [entry.slice(0, entry.indexOf('=')), entry.slice(entry.indexOf('=') + 1)]),
+  );
+  const attributes: Record<string, string> = {};
+  const labels = new Map(Object.entries(subject.labels));
+  pick(attributes, labels, selection.labels, selection.labelsRegex);
+  pick(attributes, variables, selection.env, selection.envRegex);
+  const tag = selection.tag === '' ? '' : expandTag(selection.tag, subject);
+  if (tag !== '') attributes['tag'] = tag;
+  return attributes;
+}
+
+function pick(
+  into: Record<string, string>,
+  from: ReadonlyMap<string, string>,
+  names: readonly string[],
+  regex: GoRegExp | null,
+): void {
+  for (const name of names) {
+    const value = from.get(name);
+    if (value !== undefined) into[name] = value;
+  }
+  if (regex !== null) for (const [name, value] of from) if (regex.test(name)) into[name] = value;
+}
+
+const SHORT = 12;
+const TAG_FIELD = /\{\{\s*\.(\w+)\s*\}\}/g;
+const TAG_FIELDS: Readonly<Record<string, (subject: LogSubject) => string>> = {
+  ID: (subject) => subject.containerId.slice(0, SHORT),
+  FullID: (subject) => subject.containerId,
+  Name: (subject) => subject.containerName,
+  ImageID: (subject) => subject.imageId.slice(0, SHORT), // of "sha256:…", as Docker's
+  ImageFullID: (subject) => subject.imageId,
+  ImageName: (subject) => subject.imageName,
+  Command: (subject) => subject.command.join(' '),
+  DaemonName: () => 'docker',
+};
+
+export function expandTag(tag: string, subject: LogSubject): string {
+  return tag.replace(TAG_FIELD, (_, field: string) => TAG_FIELDS[field]?.(subject) ?? '');
+}
+
+/** Go's template language is not built in; the fields that Docker documents are. */
+function checkTag(tag: string): void {
+  for (const [, field = ''] of tag.matchAll(TAG_FIELD)) {
+    if (!Object.hasOwn(TAG_FIELDS, field)) {
+      refuse(
+        `template: log-tag:1:2: executing "log-tag" at <.${field}>: can't evaluate field ${field} in type *logger.Info`,
+      );
+    }
+  }
+  if (/\{\{|\}\}/.test(tag.replace(TAG_FIELD, '')))
+    refuse(`log opt 'tag': only {{.Field}} is supported, not ${JSON.stringify(tag)}`);
+}
