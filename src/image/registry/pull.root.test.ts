@@ -1,33 +1,24 @@
 /** Pulls from a registry that this process is: what is hostile, what breaks, what comes at the same time, which platform. */
 import assert from 'node:assert/strict';
-import { mkdtemp, readdir, rm } from 'node:fs/promises';
+import { readdir } from 'node:fs/promises';
 import type { IncomingMessage, ServerResponse } from 'node:http';
-import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { after, before, test, type TestContext } from 'node:test';
 import { gzipSync } from 'node:zlib';
 
-import { systemClock } from '../../core/clock.ts';
-import { silent } from '../../core/log.ts';
-import { openKernel } from '../../kernel/kernel.ts';
-import type { Kernel } from '../../kernel/port.ts';
-import { openStore } from '../../store/store.ts';
-
-import { openImages } from '../images.ts';
 import { MEDIA } from '../oci.ts';
-import type { Images, Platform, Progress } from '../port.ts';
-import type { RegistryOptions } from './endpoint.ts';
+import type { Images, Platform } from '../port.ts';
 import { digestOf, FakeRegistry, tarOf } from './fake-registry.ts';
+import { DEFAULTS, Fixture, linesOf } from './fixture.ts';
 
-let kernel: Kernel;
+let fixture: Fixture;
 let scratch: string;
 before(async () => {
-  kernel = await openKernel();
-  scratch = await mkdtemp(join(tmpdir(), 'image-pull-'));
+  fixture = await Fixture.make();
+  ({ scratch } = fixture);
 });
 after(async () => {
-  await kernel[Symbol.asyncDispose]();
-  await rm(scratch, { recursive: true, force: true });
+  await fixture[Symbol.asyncDispose]();
 });
 
 async function startRegistry(t: TestContext): Promise<FakeRegistry> {
@@ -36,47 +27,20 @@ async function startRegistry(t: TestContext): Promise<FakeRegistry> {
   return registry;
 }
 
-async function openAt(t: TestContext, name: string, registry: Partial<RegistryOptions> = {}): Promise<Images> {
-  const dataRoot = join(scratch, name);
-  const store = openStore({ path: join(dataRoot, 'state.db'), clock: systemClock, logger: silent });
-  t.after(() => store[Symbol.asyncDispose]());
-  const events = { publish: () => {} };
-  return await openImages({ dataRoot, kernel, store, events, clock: systemClock, logger: silent, registry });
-}
-
-/** "id: text" without figures, repeats left out. */
-async function linesOf(progress: AsyncIterable<Progress>): Promise<string[]> {
-  const lines: string[] = [];
-  for await (const line of progress) {
-    if (line.kind !== 'status') continue;
-    const text = line.id === undefined ? line.text : `${line.id}: ${line.text}`;
-    if (lines.at(-1) !== text) lines.push(text);
-  }
-  return lines;
-}
-
 interface Asked {
-  readonly platform?: Platform;
+  readonly platform?: Platform | null;
   readonly signal?: AbortSignal;
 }
 
-async function pull(images: Images, reference: string, { platform, signal }: Asked = {}): Promise<string[]> {
-  return await linesOf(
-    images.pull({
-      reference,
-      allTags: false,
-      platform: platform ?? null,
-      auth: null,
-      signal: signal ?? new AbortController().signal,
-    }),
-  );
+async function pull(images: Images, reference: string, { platform = null, signal }: Asked = {}): Promise<string[]> {
+  return await linesOf(images.pull({ ...DEFAULTS, reference, platform, ...(signal !== undefined && { signal }) }));
 }
 
 const arm = (variant: string): Platform => ({ os: 'linux', architecture: 'arm', variant });
 
 test('pull: what is hostile or damaged is refused with its reason, and nothing of it stays', async (t) => {
   const registry = await startRegistry(t);
-  const images = await openAt(t, 'hostile', { downloadAttemptsMax: 1 });
+  const images = await fixture.open('hostile', { downloadAttemptsMax: 1 });
   const tar = tarOf('f', Buffer.from('x'));
   const layer = registry.addBlob(gzipSync(tar), MEDIA.dockerLayerGzip);
   const file = { os: 'linux', architecture: 'amd64', rootfs: { type: 'layers', diff_ids: [digestOf(tar)] } };
@@ -175,7 +139,7 @@ test('pull: what is hostile or damaged is refused with its reason, and nothing o
 
 test('pull: an endless answer is left', { timeout: 20_000 }, async (t) => {
   const registry = await startRegistry(t);
-  const images = await openAt(t, 'endless', { downloadAttemptsMax: 1 });
+  const images = await fixture.open('endless', { downloadAttemptsMax: 1 });
   const { config, layers } = registry.addImage('a', '1', [1000]);
   const flood = (response: ServerResponse): void => {
     response.on('error', () => {});
@@ -199,7 +163,7 @@ test('pull: an endless answer is left', { timeout: 20_000 }, async (t) => {
 
 test('pull: tries again where it makes sense, says so, and goes on by range', async (t) => {
   const registry = await startRegistry(t);
-  const images = await openAt(t, 'again', { downloadAttemptsMax: 3 });
+  const images = await fixture.open('again', { downloadAttemptsMax: 3 });
   const { layers } = registry.addImage('a', '1', [50_000]);
   const { digest, size } = layers[0]!;
   const ranges: (string | undefined)[] = [];
@@ -235,7 +199,7 @@ test('pull: tries again where it makes sense, says so, and goes on by range', as
 
 test('pull: layers come side by side, but not more than there may be, and pulls of one image share them', async (t) => {
   const registry = await startRegistry(t);
-  const images = await openAt(t, 'together', { concurrentDownloadsMax: 2 });
+  const images = await fixture.open('together', { concurrentDownloadsMax: 2 });
   const { layers } = registry.addImage('a', '1', [10_000, 10_001, 10_002, 10_003, 10_004]);
   const both = await Promise.all([pull(images, `${registry.host}/a:1`), pull(images, `${registry.host}/a:1`)]);
   assert.equal(registry.most, 2);
@@ -263,7 +227,7 @@ test('pull: layers come side by side, but not more than there may be, and pulls 
 
 test('pull: what is here already is not fetched again, and has no lines of layers', async (t) => {
   const registry = await startRegistry(t);
-  const images = await openAt(t, 'known');
+  const images = await fixture.open('known');
   const { digest, layers } = registry.addImage('a', '1');
   const reference = `${registry.host}/a:1`;
   await pull(images, reference);
@@ -302,7 +266,7 @@ test('pull: what is here already is not fetched again, and has no lines of layer
 
 test('pull: the best image for a platform, also in an index of indexes, and a warning where there is only one', async (t) => {
   const registry = await startRegistry(t);
-  const images = await openAt(t, 'platforms');
+  const images = await fixture.open('platforms');
   const made = [
     ['amd64', ''],
     ['arm', 'v5'],

@@ -1,6 +1,6 @@
 /** Pull and push against Debian's docker-registry on 127.0.0.1, open and with a password, and against a registry that misbehaves. */
 import assert from 'node:assert/strict';
-import { execFileSync, spawn, type ChildProcess } from 'node:child_process';
+import { execFileSync } from 'node:child_process';
 import {
   createServer,
   request as httpRequest,
@@ -8,111 +8,32 @@ import {
   type Server,
   type ServerResponse,
 } from 'node:http';
-import { mkdtemp, readdir, rm, writeFile } from 'node:fs/promises';
-import { connect, createServer as createNetServer, type AddressInfo } from 'node:net';
-import { tmpdir } from 'node:os';
+import { readdir, writeFile } from 'node:fs/promises';
+import type { AddressInfo } from 'node:net';
 import { join } from 'node:path';
-import { Readable } from 'node:stream';
 import { after, before, test } from 'node:test';
-import { setTimeout as sleep } from 'node:timers/promises';
 
-import { systemClock } from '../../core/clock.ts';
-import { silent } from '../../core/log.ts';
-import { openKernel } from '../../kernel/kernel.ts';
-import type { Kernel } from '../../kernel/port.ts';
-import { openStore } from '../../store/store.ts';
-
-import { openImages } from '../images.ts';
-import type { Images, Progress, RegistryAuth } from '../port.ts';
+import type { Images, RegistryAuth } from '../port.ts';
+import { DEFAULTS, Fixture, importFile as make, linesOf } from './fixture.ts';
 import { openRegistries } from './registries.ts';
-import { encodeHeader, padding } from '../tar-header.ts';
 
-let kernel: Kernel;
+let fixture: Fixture;
 let scratch: string;
-const registries: ChildProcess[] = [];
 let openPort: number;
 let authPort: number;
 
 before(async () => {
-  kernel = await openKernel();
-  scratch = await mkdtemp(join(tmpdir(), 'image-registry-'));
+  fixture = await Fixture.make();
+  ({ scratch } = fixture);
   await writeFile(join(scratch, 'htpasswd'), 'u:$2y$05$abcdefghijklmnopqrstuuOQiyCxlgf/oeuTqixKmWdcYUh4Hjl0a\n');
-  openPort = await startRegistry('open', '');
-  authPort = await startRegistry('auth', `auth: {htpasswd: {realm: test, path: ${scratch}/htpasswd}}`);
+  openPort = await fixture.startRegistry('open', '');
+  authPort = await fixture.startRegistry('auth', `auth: {htpasswd: {realm: test, path: ${scratch}/htpasswd}}`);
 });
 after(async () => {
-  for (const registry of registries) registry.kill('SIGKILL');
-  await kernel[Symbol.asyncDispose]();
-  await rm(scratch, { recursive: true, force: true });
+  await fixture[Symbol.asyncDispose]();
 });
 
-async function startRegistry(name: string, extra: string): Promise<number> {
-  const probe = createNetServer().listen(0, '127.0.0.1');
-  await new Promise((resolve) => probe.once('listening', resolve));
-  const { port } = probe.address() as AddressInfo;
-  await new Promise((resolve) => probe.close(resolve));
-  const config = join(scratch, `${name}.yml`);
-  await writeFile(
-    config,
-    `version: 0.1\nlog: {level: error}\nstorage: {filesystem: {rootdirectory: ${scratch}/${name}}, delete: {enabled: true}}\nhttp: {addr: "127.0.0.1:${port}"}\n${extra}\n`,
-  );
-  registries.push(spawn('docker-registry', ['serve', config], { stdio: 'ignore' }));
-  for (let i = 0; i < 100; i++) {
-    const isUp = await new Promise<boolean>((resolve) => {
-      const socket = connect(port, '127.0.0.1', () => resolve(true)).on('error', () => resolve(false));
-      socket.on('connect', () => socket.destroy());
-    });
-    if (isUp) return port;
-    await sleep(50);
-  }
-  throw new Error('docker-registry did not start');
-}
-
-async function openAt(name: string): Promise<Images> {
-  const dataRoot = join(scratch, name);
-  const store = openStore({ path: join(dataRoot, 'state.db'), clock: systemClock, logger: silent });
-  return await openImages({
-    dataRoot,
-    kernel,
-    store,
-    events: { publish: () => {} },
-    clock: systemClock,
-    logger: silent,
-  });
-}
-
-const NEVER = new AbortController().signal;
-const DEFAULTS = { allTags: false, platform: null, auth: null, signal: NEVER };
-
-/** "id: text" without figures, repeats left out. */
-async function linesOf(progress: AsyncIterable<Progress>): Promise<string[]> {
-  const lines: string[] = [];
-  for await (const line of progress) {
-    if (line.kind !== 'status') continue;
-    const text = line.id === undefined ? line.text : `${line.id}: ${line.text}`;
-    if (lines.at(-1) !== text) lines.push(text);
-  }
-  return lines;
-}
-
-async function make(images: Images, reference: string, content: string | Buffer): Promise<string> {
-  const bytes = Buffer.from(content);
-  const header = encodeHeader({
-    name: 'f',
-    type: 'file',
-    mode: 0o644,
-    uid: 0,
-    gid: 0,
-    mtimeNs: 0n,
-    linkName: '',
-    major: 0,
-    minor: 0,
-    xattrs: new Map(),
-    sizeBytes: bytes.length,
-  });
-  const source = Readable.from([Buffer.concat([header, bytes, padding(bytes.length), Buffer.alloc(1024)])]);
-  return (await images.importTar({ source, reference, message: '', changes: [], platform: null })).id;
-}
+const openAt = async (name: string): Promise<Images> => await fixture.open(name);
 
 test("push, pull: the same image comes back, with Docker's lines", async () => {
   const repository = `127.0.0.1:${openPort}/team/app`;
