@@ -1,5 +1,6 @@
 import assert from 'node:assert/strict';
 import { PassThrough, Duplex } from 'node:stream';
+import { setTimeout as sleep } from 'node:timers/promises';
 import { test } from 'node:test';
 
 import { EngineError } from '../core/engine-error.ts';
@@ -105,13 +106,14 @@ test('POST /exec/{id}/start: the body may come with the head and stdin behind it
     state: { at: 'created' },
   } as const;
   let asked: unknown;
+  const ended = Promise.resolve(0);
   await using api = await openTestApi({
     containers: {
       execInspect: () => ({ exec, process: { entrypoint: 'cat', arguments: [] } }),
       execStart: async (id, options) => {
         asked = { id, options };
-        if (options.detach) return { tty: false, stream: null, detachKeys: null };
-        return { tty: false, stream, detachKeys: null };
+        if (options.detach) return { tty: false, stream: null, ended, detachKeys: null };
+        return { tty: false, stream, ended, detachKeys: null };
       },
     },
   });
@@ -211,7 +213,7 @@ test('POST /exec/{id}/start: the framing is what the start asks for', async () =
     await using api = await openTestApi({
       containers: {
         execInspect: () => ({ exec, process: { entrypoint: '', arguments: [] } }),
-        execStart: async () => ({ tty, stream, detachKeys: null }),
+        execStart: async () => ({ tty, stream, ended: Promise.resolve(0), detachKeys: null }),
       },
     });
     output.end(Buffer.from(written, 'latin1'));
@@ -221,5 +223,30 @@ test('POST /exec/{id}/start: the framing is what the start asks for', async () =
     );
     const answer = await readUntil(socket, null);
     assert.equal(answer.slice(answer.indexOf('\r\n\r\n') + 4), expected);
+  }
+});
+
+test('POST /exec/{id}/start: the connection ends when the exit code is known, and without it a moment later', async () => {
+  const exec = { id: 'e', containerId: ID, config: { attachStdin: false }, state: { at: 'created' } } as never;
+  for (const isKnown of [true, false]) {
+    const { stream, output } = fakeProcess();
+    const ended = Promise.withResolvers<number>();
+    await using api = await openTestApi({
+      containers: {
+        execInspect: () => ({ exec, process: { entrypoint: '', arguments: [] } }),
+        execStart: async () => ({ tty: true, stream, ended: ended.promise, detachKeys: null }),
+      },
+    });
+    const socket = await api.raw(
+      'POST /exec/e/start HTTP/1.1\r\nHost: x\r\nContent-Type: application/json\r\nContent-Length: 12\r\n\r\n{"Tty":true}',
+    );
+    output.end('out');
+    await readUntil(socket, 'out');
+    let isOver = false;
+    const over = readUntil(socket, null).then(() => (isOver = true));
+    await sleep(50);
+    assert.equal(isOver, false, 'not before the code is known');
+    if (isKnown) ended.resolve(0);
+    await over;
   }
 });

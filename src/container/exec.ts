@@ -1,6 +1,4 @@
 /** `docker exec`. Source: moby daemon/exec.go, api/server/router/container/exec.go (v28). */
-import type { Duplex } from 'node:stream';
-
 import { EngineError } from '../core/engine-error.ts';
 import type { Container } from '../lifecycle/container.ts';
 import { notRunning, pausedBeforeExec, restarting } from '../lifecycle/words.ts';
@@ -46,12 +44,12 @@ export async function startExec(
   parts: Parts,
   execId: string,
   options: Parameters<Containers['execStart']>[1],
-): Promise<{ readonly tty: boolean; readonly stream: Duplex | null; readonly detachKeys: Buffer | null }> {
+): ReturnType<Containers['execStart']> {
   const exec = checkExec(parts, execId);
-  const { stream } = await parts.supervisor.execStart(execId, options);
+  const started = await parts.supervisor.execStart(execId, options);
   const { config } = exec;
   const watched = config.tty && config.attachStdin && !options.detach;
-  return { tty: config.tty, stream, detachKeys: watched ? parseDetachKeys(config.detachKeys) : null };
+  return { ...started, tty: config.tty, detachKeys: watched ? parseDetachKeys(config.detachKeys) : null };
 }
 
 export async function resizeExec(parts: Parts, execId: string, rows: number, columns: number): Promise<void> {

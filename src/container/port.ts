@@ -19,7 +19,7 @@ import type { StoryEntry } from '../lifecycle/story.ts';
 import type { LogEntry, LogReadOptions } from '../log/port.ts';
 import type { EndpointState, Network } from '../network/port.ts';
 import type { StreamSelection } from '../runtime/port.ts';
-import type { Exec, ExecConfig, ExecStartOptions } from '../supervisor/port.ts';
+import type { Exec, ExecConfig, ExecStartOptions, StartedExec } from '../supervisor/port.ts';
 
 /** In words, for the journal: "POST /v1.51/containers/web/stop from docker/28.2". */
 export interface Request {
@@ -118,7 +118,7 @@ export interface Containers {
   execStart(
     execId: string,
     options: ExecStartOptions,
-  ): Promise<{ readonly tty: boolean; readonly stream: Duplex | null; readonly detachKeys: Buffer | null }>;
+  ): Promise<StartedExec & { readonly tty: boolean; readonly detachKeys: Buffer | null }>;
   execResize(execId: string, rows: number, columns: number): Promise<void>;
 
   changes(ref: string): Promise<readonly { readonly path: string; readonly kind: 'modified' | 'added' | 'deleted' }[]>;

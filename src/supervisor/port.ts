@@ -70,7 +70,7 @@ export interface Supervisor extends AsyncDisposable {
   execCreate(id: string, exec: ExecConfig): Promise<string>;
   exec(execId: string): Exec | undefined;
   execs(id: string): readonly Exec[];
-  execStart(execId: string, options: ExecStartOptions): Promise<{ readonly stream: Duplex | null }>;
+  execStart(execId: string, options: ExecStartOptions): Promise<StartedExec>;
   execResize(execId: string, rows: number, columns: number): Promise<void>;
   /** Runs the health check's and other internal processes too. */
   processes(id: string): Promise<number[]>;
@@ -109,6 +109,13 @@ export interface Exec {
     | { readonly at: 'created' }
     | { readonly at: 'running'; readonly pid: number }
     | { readonly at: 'exited'; readonly exitCode: number; readonly pid: number };
+}
+
+export interface StartedExec {
+  /** null when detached. */
+  readonly stream: Duplex | null;
+  /** Its exit code, once that is known; never rejects. */
+  readonly ended: Promise<number>;
 }
 
 /**

@@ -15,7 +15,7 @@ import type { RuntimeEvent, StreamSelection } from '../runtime/port.ts';
 import { publishOf, recordOf, type Context, type SupervisorOptions } from './context.ts';
 import { Execs } from './execs.ts';
 import { Keeper, type KeeperHost } from './keeper.ts';
-import type { Exec, ExecConfig, Supervisor } from './port.ts';
+import type { Exec, ExecConfig, StartedExec, Supervisor } from './port.ts';
 import { isProbeId } from './probe.ts';
 import { findingOf } from './processes.ts';
 import type { WaitCondition, WaitResult } from './waits.ts';
@@ -184,10 +184,7 @@ class ContainerSupervisor implements Supervisor {
     return this.#execs.of(id);
   }
 
-  async execStart(
-    execId: string,
-    options: Parameters<Supervisor['execStart']>[1],
-  ): Promise<{ readonly stream: Duplex | null }> {
+  async execStart(execId: string, options: Parameters<Supervisor['execStart']>[1]): Promise<StartedExec> {
     this.#refuseClosed();
     const config = this.#execs.get(execId)?.config;
     const streams =
@@ -195,7 +192,7 @@ class ContainerSupervisor implements Supervisor {
         ? null
         : { stdin: config.attachStdin, stdout: config.attachStdout, stderr: config.attachStderr };
     const { stream } = await this.#execs.start(execId, streams, options.consoleSize);
-    return { stream };
+    return { stream, ended: this.#execs.ended(execId) };
   }
 
   async execResize(execId: string, rows: number, columns: number): Promise<void> {

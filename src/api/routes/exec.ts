@@ -1,6 +1,4 @@
 /** Further processes in a container. Source: moby api/server/router/container/exec.go (v28). */
-import { setTimeout as sleep } from 'node:timers/promises';
-
 import { EngineError, messageOf } from '../../core/engine-error.ts';
 import { readJsonBody } from '../body.ts';
 import { readHijackJson, writeHead } from '../hijack.ts';
@@ -19,7 +17,8 @@ export const execRoutes: readonly AnyRoute[] = [
   { method: 'POST', path: '/exec/{id}/resize', handle: resizeExec },
 ];
 
-const RECORDED_DELAYS_MS = [1, 2, 4, 8, 16, 32, 64, 128];
+/** A process that only closed its output is not waited for any longer. */
+const RECORDED_MS_MAX = 250;
 
 async function createExec(exchange: Exchange): Promise<Reply> {
   const body = await readJsonBody(exchange.request);
@@ -92,7 +91,7 @@ async function startExec(exchange: Exchange, connection: HijackedConnection): Pr
       convert: conversion(started.tty, asked.Tty),
     });
     if (end === 'detached') publishDetach(parts, exec);
-    else await recorded(parts, id);
+    else await recorded(started.ended);
     return client.finish({ linger: end !== 'detached' });
   }
   client.finish();
@@ -100,17 +99,13 @@ async function startExec(exchange: Exchange, connection: HijackedConnection): Pr
 
 /**
  * The end of the output and the exit code come by different ways. Clients ask for the code as soon as their connection
- * ends, so it ends when the code is there; a process that only closed its output is not waited for any longer.
+ * ends, so it ends when the code is there.
  */
-async function recorded(parts: Exchange['parts'], id: string): Promise<void> {
-  for (const delayMs of RECORDED_DELAYS_MS) {
-    try {
-      if (parts.containers.execInspect(id).exec.state.at !== 'running') return;
-    } catch {
-      return; // gone with its container
-    }
-    await sleep(delayMs);
-  }
+async function recorded(ended: Promise<unknown>): Promise<void> {
+  const late = Promise.withResolvers<void>();
+  const timer = setTimeout(late.resolve, RECORDED_MS_MAX);
+  await Promise.race([ended, late.promise]);
+  clearTimeout(timer);
 }
 
 /** moby frames by what the start request says of a terminal, whatever the exec was made with; clients rely on it. */
