@@ -18,6 +18,10 @@ trap 'rm -f "$temporary"' EXIT
 # shellcheck disable=SC2086
 "$compiler" -std=gnu11 -O2 -static -s $warnings -o "$temporary" "$here/shim.c"
 mv "$temporary" "$output"
+# What starts execs, beside it.
+# shellcheck disable=SC2086
+"$compiler" -std=gnu11 -O2 -static -s $warnings -o "$temporary" "$here/exec.c"
+mv "$temporary" "$(dirname "$output")/exec-helper"
 # The init for `--init`, where the host has none; only beside the shim that is installed.
 if [ $# -eq 0 ]; then
   # shellcheck disable=SC2086

@@ -122,10 +122,11 @@ static inline bool name_valid(const char *name, size_t length)
 
 #define EXEC_TTY 1
 #define EXEC_STDIN 2
+#define EXEC_DIRECT 4
 
 /* Payload of FRAME_HELLO_EXEC: [u8 flags][u8 mask][u16 rows][u16 columns][exec id][NUL][absolute path]. */
 struct exec_request {
-	bool tty, stdin_open;
+	bool tty, stdin_open, direct;
 	uint8_t mask;
 	uint16_t rows, columns;
 	char id[129];
@@ -135,9 +136,10 @@ struct exec_request {
 static inline bool exec_request_parse(const uint8_t *body, size_t length, struct exec_request *out)
 {
 	if (length < 6) return false;
-	if (body[0] & ~(EXEC_TTY | EXEC_STDIN) || body[1] > 7) return false;
+	if (body[0] & ~(EXEC_TTY | EXEC_STDIN | EXEC_DIRECT) || body[1] > 7) return false;
 	out->tty = body[0] & EXEC_TTY;
 	out->stdin_open = body[0] & EXEC_STDIN;
+	out->direct = body[0] & EXEC_DIRECT;
 	out->mask = body[1];
 	out->rows = (uint16_t)(body[2] << 8 | body[3]);
 	out->columns = (uint16_t)(body[4] << 8 | body[5]);

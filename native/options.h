@@ -52,6 +52,7 @@ static bool parse_option(const char *name, const char *value)
 	if (IS("--runtime-root")) return config.runtime_root = value, value[0] == '/';
 	if (IS("--runtime-option"))
 		return config.option_count < RUNTIME_OPTION_MAX && (config.options[config.option_count++] = value, true);
+	if (IS("--exec-helper")) return config.exec_helper = value, value[0] == '/';
 	if (IS("--cgroup")) return config.cgroup = value, value[0] == '/';
 	if (IS("--log")) return config.log_path = value, value[0] == '/' && strlen(value) < PATH_MAX;
 	if (IS("--log-max-size")) return NUMBER(0, 1LL << 62) && (config.log_max_size = number, true);

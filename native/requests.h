@@ -8,7 +8,7 @@
 static struct task *task_by_id(const uint8_t *id, size_t length)
 {
 	if (length == 0) return &init;
-	for (unsigned i = 1; i < TASK_MAX; i++)
+	for (unsigned i = 1; i < task_top; i++)
 		if (tasks[i] && strlen(tasks[i]->id) == length && memcmp(tasks[i]->id, id, length) == 0) return tasks[i];
 	return NULL;
 }
@@ -55,11 +55,11 @@ static void on_hello_control(struct client *c)
 	struct buffer line = {0};
 	bool ok = buffer_printf(&line,
 				"{\"event\":\"state\",\"version\":%d,\"id\":\"%s\",\"run\":%ld,\"pid\":%d,"
-				"\"started_at\":\"%s\",\"oom\":%s,\"execs\":[",
+				"\"started_at\":\"%s\",\"oom\":%s,\"direct_exec\":%s,\"execs\":[",
 				PROTOCOL_VERSION, config.id, config.run, (int)init.pid, started,
-				oom.reported > 0 ? "true" : "false");
+				oom.reported > 0 ? "true" : "false", config.exec_helper ? "true" : "false");
 	const char *comma = "";
-	for (unsigned i = 1; i < TASK_MAX; i++) {
+	for (unsigned i = 1; i < task_top; i++) {
 		if (!tasks[i] || tasks[i]->pid <= 0) continue;
 		ok = ok && buffer_printf(&line, "%s{\"id\":\"%s\",\"pid\":%d}", comma, tasks[i]->id, (int)tasks[i]->pid);
 		comma = ",";
@@ -100,18 +100,21 @@ static void on_hello_exec(struct client *c, const struct frame *f)
 	task_reset(t, slot);
 	t->phase = TASK_STARTING;
 	t->tty = request.tty;
+	t->direct = request.direct;
 	t->stdin_mode = request.stdin_open ? STDIN_ONCE : STDIN_NONE;
 	t->size = (struct winsize){.ws_row = request.rows, .ws_col = request.columns};
 	snprintf(t->id, sizeof t->id, "%s", request.id);
 	snprintf(t->process_path, sizeof t->process_path, "%s", request.path);
 	tasks[slot] = t;
+	if (slot >= task_top) task_top = slot + 1;
 	c->task = t;
 	c->mask = request.stdin_open ? request.mask : request.mask & MASK_OUTPUT;
 	t->client = c;
 	if (task_launch(t)) return;
 	char message[160];
-	int n = snprintf(message, sizeof message, "shim: cannot start the runtime: %s", strerror(errno));
-	task_failed(t, message, (size_t)n, -1);
+	const char *program = t->direct ? "exec helper" : "runtime";
+	int n = snprintf(message, sizeof message, "shim: cannot start the %s: %s", program, strerror(errno));
+	task_failed(t, message, (size_t)n, t->direct ? EXEC_UNSUPPORTED : -1);
 }
 
 /* Hello comes first and once; which frames may follow depends on what the connection is. */

@@ -18,6 +18,7 @@
 #include <sys/inotify.h>
 #include <sys/ioctl.h>
 #include <sys/prctl.h>
+#include <sys/resource.h>
 #include <sys/signalfd.h>
 #include <sys/socket.h>
 #include <sys/stat.h>
@@ -39,12 +40,12 @@
 #define LOG_BATCH_BYTES (64 * 1024)
 #define ERROR_TEXT_BYTES (16 * 1024)
 #define ATTACH_MAX 64
-#define EXEC_MAX 256
+#define EXEC_MAX 1024
 #define CONTROL_MAX 16
 #define CLIENT_MAX (ATTACH_MAX + EXEC_MAX + 2 * CONTROL_MAX) /* the rest: connections that did not say hello yet */
 #define TASK_MAX (1 + EXEC_MAX)                              /* slot 0 is init */
 #define ENDED_EXEC_MAX 64
-#define ORPHAN_MAX 512
+#define ORPHAN_MAX 1024
 #define RUNTIME_OPTION_MAX 32
 #define DRAIN_MS 2000           /* output that is still open this long after the exit is given up, as moby does */
 #define OOM_RECHECK_MS 1000     /* on v1 the event comes before the kill is counted */
@@ -89,6 +90,7 @@ struct task {
 	unsigned slot;
 	char id[129];
 	bool tty, paused, hung_up;
+	bool direct; /* an exec that is started by exec.c and not by the runtime */
 	enum stdin_mode stdin_mode;
 	struct winsize size;
 	pid_t runtime_pid, pid;
@@ -109,7 +111,7 @@ struct task {
 enum stage { STAGE_ALIVE, STAGE_DELETING, STAGE_LINGERING };
 
 static struct {
-	const char *id, *state, *bundle, *runtime, *runtime_root, *cgroup;
+	const char *id, *state, *bundle, *runtime, *runtime_root, *cgroup, *exec_helper;
 	const char *options[RUNTIME_OPTION_MAX];
 	int option_count, stall_ms;
 	long run;
@@ -121,8 +123,10 @@ static struct {
 static struct client clients[CLIENT_MAX];
 static unsigned client_top; /* slots from here on were never used, and their memory never touched */
 static struct task *tasks[TASK_MAX];
+static unsigned task_top = 1; /* slots from here on are free */
 static struct task init = {.slot = 0};
 static int epoll_fd = -1, state_fd = -1, null_fd = -1;
+static struct rlimit descriptors; /* as it was given: what the shim starts gets that back */
 static struct channel signals = {.fd = -1}, listener = {.fd = -1}, oom_channel = {.fd = -1};
 static enum stage stage;
 static uint32_t generations;
@@ -220,6 +224,7 @@ static bool write_file(const char *name, const void *bytes, size_t length, bool 
 #include "log-file.h"
 #include "streams.h"
 #include "oom.h"
+#include "exec-helper.h"
 
 /* ---- the OCI runtime -------------------------------------------------------------------------------------------- */
 
@@ -232,8 +237,9 @@ static struct orphan {
 } orphans[ORPHAN_MAX];
 static unsigned long orphan_count;
 
+/* `path`: its file, if there was no daemon to tell; it is left for the next one. NULL otherwise. */
 static struct ended_exec {
-	char id[129];
+	char id[129], *path;
 	int code;
 } ended_execs[ENDED_EXEC_MAX];
 static unsigned long ended_exec_count;
@@ -265,8 +271,11 @@ static struct arguments runtime_arguments(const char *log)
 	return a;
 }
 
-/* vfork: the shim's memory is never copied. The child gets back what the shim changed for itself. */
-static pid_t runtime_spawn(const struct arguments *a, int in, int out, int err)
+/*
+ * vfork: the shim's memory is never copied. The child gets back what the shim changed for itself. `program`: an open file
+ * to run instead of the one that is named; it finds `given` as descriptor 3.
+ */
+static pid_t spawn_program(const struct arguments *a, int in, int out, int err, int program, int given)
 {
 	pid_t pid = vfork();
 	if (pid != 0) return pid;
@@ -275,6 +284,7 @@ static pid_t runtime_spawn(const struct arguments *a, int in, int out, int err)
 	sigset_t none;
 	sigemptyset(&none);
 	sigprocmask(SIG_SETMASK, &none, NULL);
+	setrlimit(RLIMIT_NOFILE, &descriptors);
 	int score = open("/proc/self/oom_score_adj", O_WRONLY | O_CLOEXEC);
 	if (score >= 0) {
 		ssize_t ignore = write(score, "0", 1);
@@ -283,8 +293,38 @@ static pid_t runtime_spawn(const struct arguments *a, int in, int out, int err)
 	dup2(in, 0);
 	dup2(out, 1);
 	dup2(err, 2);
+	if (program >= 0) {
+		dup2(given, 3);
+		fexecve(program, a->list, environ);
+		_exit(EXEC_UNSUPPORTED);
+	}
 	execvp(a->list[0], a->list);
 	_exit(errno == ENOENT ? 127 : 126);
+}
+
+static pid_t runtime_spawn(const struct arguments *a, int in, int out, int err)
+{
+	return spawn_program(a, in, out, err, -1, -1);
+}
+
+/* A sibling of the first process, without the runtime: see exec.c for its arguments. */
+static pid_t exec_helper_spawn(const struct task *t, const char *pid_file, const char *console, int in, int out, int err)
+{
+	char init_pid[16];
+	struct arguments a = {.count = 0};
+	int program = exec_helper_open(), container = init_pidfd();
+	snprintf(init_pid, sizeof init_pid, "%d", (int)init.pid);
+	arguments_add(&a, "longshore-exec");
+	arguments_add(&a, t->process_path);
+	arguments_add(&a, init_pid);
+	arguments_add(&a, pid_file);
+	if (t->tty) arguments_add(&a, console);
+	pid_t pid = program >= 0 && container >= 0 ? spawn_program(&a, in, out, err, program, container) : -1;
+	int error = errno;
+	if (program >= 0) close(program);
+	if (container >= 0) close(container);
+	errno = error;
+	return pid;
 }
 
 static void task_file(const struct task *t, const char *suffix, char *name, size_t size)
@@ -313,7 +353,7 @@ static int listen_on(const char *name)
 	int fd = socket(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC | SOCK_NONBLOCK, 0);
 	if (fd < 0) return -1;
 	mode_t mask = umask(0177);
-	bool ok = bind(fd, (struct sockaddr *)&address, sizeof address) == 0 && listen(fd, 128) == 0;
+	bool ok = bind(fd, (struct sockaddr *)&address, sizeof address) == 0 && listen(fd, EXEC_MAX) == 0;
 	umask(mask);
 	if (ok) return fd;
 	int error = errno;
@@ -353,6 +393,13 @@ static bool task_launch(struct task *t)
 		if (pipe2(out, O_CLOEXEC) != 0) goto failed;
 		if (t->stdin_mode != STDIN_NONE && pipe2(in, O_CLOEXEC) != 0) goto failed;
 	}
+	int child_in = in[0] >= 0 ? in[0] : null_fd, child_out = t->tty ? null_fd : out[1];
+	t->orphans_before = orphan_count;
+	if (t->direct) {
+		t->runtime_pid = exec_helper_spawn(t, pid_file, console, child_in, child_out, err[1]);
+		if (t->runtime_pid < 0) goto failed;
+		goto launched;
+	}
 	struct arguments a = runtime_arguments(log);
 	arguments_add(&a, t == &init ? "run" : "exec");
 	arguments_add(&a, "--detach");
@@ -365,10 +412,10 @@ static bool task_launch(struct task *t)
 		arguments_add(&a, console);
 	}
 	arguments_add(&a, config.id);
-	t->orphans_before = orphan_count;
 	if (t == &init) delete_wanted = !runtime_knows_id();
-	t->runtime_pid = runtime_spawn(&a, in[0] >= 0 ? in[0] : null_fd, t->tty ? null_fd : out[1], err[1]);
+	t->runtime_pid = runtime_spawn(&a, child_in, child_out, err[1]);
 	if (t->runtime_pid < 0) goto failed;
+launched:
 	close(err[1]);
 	set_nonblocking(err[0]);
 	if (t->tty) {
@@ -499,6 +546,7 @@ static void exec_free(struct task *t)
 	task_close_streams(t);
 	task_unlink_files(t, true);
 	tasks[t->slot] = NULL;
+	while (task_top > 1 && !tasks[task_top - 1]) task_top--;
 	free(t);
 }
 
@@ -554,7 +602,7 @@ static void task_exited(struct task *t, int status, struct timespec at)
 	task_watch(t);
 	if (t != &init) return;
 	/* an exec in another pid namespace would live on without its container */
-	for (unsigned i = 1; i < TASK_MAX; i++)
+	for (unsigned i = 1; i < task_top; i++)
 		if (tasks[i] && tasks[i]->phase == TASK_RUNNING) kill(tasks[i]->pid, SIGKILL);
 }
 
@@ -575,7 +623,7 @@ static void task_started(struct task *t)
 	t->phase = TASK_RUNNING;
 	if (t->runtime_stderr >= 0) close(t->runtime_stderr);
 	t->runtime_stderr = -1;
-	task_unlink_files(t, true);
+	task_unlink_files(t, false);
 	if (t == &init) {
 		char at[TIME_BYTES];
 		time_format(at, t->started_at);
@@ -636,8 +684,15 @@ static void task_runtime_ended(struct task *t, int status)
 static void exec_finish(struct task *t)
 {
 	struct ended_exec *ended = &ended_execs[ended_exec_count++ % ENDED_EXEC_MAX];
+	if (ended->path) unlink(ended->path);
+	free(ended->path);
+	ended->path = NULL;
 	snprintf(ended->id, sizeof ended->id, "%s", t->id);
 	ended->code = t->code;
+	if (clients_of(ROLE_CONTROL) == 0) {
+		ended->path = strdup(t->process_path);
+		if (ended->path) t->process_path[0] = 0;
+	}
 	exec_free(t);
 	report("{\"event\":\"exec-exited\",\"id\":\"%s\",\"code\":%d}\n", ended->id, ended->code);
 }
@@ -664,7 +719,7 @@ static void init_finish(void)
 		      (int)init.pid, init.code, init.signal, oom.reported > 0 ? "true" : "false", at,
 		      written ? "true" : "false");
 	control_broadcast(&exit_line);
-	for (unsigned i = 1; i < TASK_MAX; i++) {
+	for (unsigned i = 1; i < task_top; i++) {
 		struct task *t = tasks[i];
 		if (!t) continue;
 		if (t->runtime_pid > 0) kill(t->runtime_pid, SIGKILL);
@@ -702,7 +757,7 @@ static void release_done(int status)
 
 static struct task *task_by_child(pid_t pid, bool *is_runtime)
 {
-	for (unsigned i = 0; i < TASK_MAX; i++) {
+	for (unsigned i = 0; i < task_top; i++) {
 		struct task *t = tasks[i];
 		if (!t) continue;
 		*is_runtime = t->runtime_pid == pid;
@@ -814,7 +869,7 @@ static int housekeeping(void)
 {
 	int sleep_ms = -1;
 	unsigned execs = 0;
-	for (unsigned i = 0; i < TASK_MAX; i++) {
+	for (unsigned i = 0; i < task_top; i++) {
 		struct task *t = tasks[i];
 		if (!t || t->phase == TASK_FREE) continue;
 		if (t->paused) drop_stalled_clients(t, &sleep_ms);
@@ -892,6 +947,9 @@ static void become_monitor(void)
 {
 	setsid();
 	prctl(PR_SET_CHILD_SUBREAPER, 1);
+	/* an exec takes up to five */
+	if (getrlimit(RLIMIT_NOFILE, &descriptors) == 0)
+		setrlimit(RLIMIT_NOFILE, &(struct rlimit){descriptors.rlim_max, descriptors.rlim_max});
 	prctl(PR_SET_NAME, "longshore-shim");
 	for (int i = 0; i < 4; i++) signal((int[]){SIGHUP, SIGTERM, SIGINT, SIGPIPE}[i], SIG_IGN);
 	int score = open("/proc/self/oom_score_adj", O_WRONLY | O_CLOEXEC);

@@ -7,7 +7,7 @@ PATH=$PWD/node_modules/.bin:$PATH
 newest() { find "$@" -type f -newer "$stamp" 2>/dev/null | head -n 1; }
 mkdir -p build dist
 stamp=build/.native
-if [ ! -e "$stamp" ] || [ ! -x dist/shim ] || [ -n "$(newest native)" ]; then
+if [ ! -e "$stamp" ] || [ ! -x dist/shim ] || [ ! -x dist/exec-helper ] || [ -n "$(newest native)" ]; then
   sh native/build.sh >&2
   touch "$stamp"
 fi

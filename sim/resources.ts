@@ -60,7 +60,7 @@ export class SimResources implements Resources {
   }
 
   async execLaunch(_container: Container, execId: string, exec: ExecConfig): Promise<ExecLaunch> {
-    return { execId, process: {}, tty: exec.tty, consoleSize: [0, 0] };
+    return { execId, process: {}, tty: exec.tty, consoleSize: [0, 0], record: JSON.stringify(exec) };
   }
 
   limits(): object {

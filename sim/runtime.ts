@@ -88,13 +88,16 @@ export class SimRuntime implements Runtime {
     }
     if (process.exit !== null && process.shim) return { at: 'exited', exit: process.exit };
     if (!process.shim) return { at: 'lost', because: 'shim-died', pid: process.pid };
-    const execs = [...this.#kernel.execs].filter((exec) => exec.id === id).map(({ execId }) => ({ execId, pid: 7 }));
+    const execs = [...this.#kernel.execs]
+      .filter((exec) => exec.id === id)
+      .map(({ execId }) => ({ execId, pid: 7, record: null }));
     return {
       at: 'running',
       pid: process.pid,
       paused: process.frozen,
       oomKilled: process.oomKilled,
       execs: this.#hidesExecs ? [] : execs,
+      endedExecs: [],
     };
   }
 

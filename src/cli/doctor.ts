@@ -53,7 +53,8 @@ export async function doctorCommand(argv: readonly string[]): Promise<number> {
     releaseRun: async (id) => {
       const { runtimes } = await detectRuntimes();
       const shimPath = nativeProgram('shim');
-      const runtime = await openRuntime({ execRoot: asked.execRoot, kernel, shimPath, runtimes, logger: silent });
+      const options = { execRoot: asked.execRoot, kernel, shimPath, execHelperPath: null, runtimes, logger: silent };
+      const runtime = await openRuntime(options);
       await runtime.release(id);
     },
     dropSetAside: async (collection, key) => dropSetAside(databasePath(asked.dataRoot), collection, key),

@@ -178,7 +178,7 @@ export class StartResources implements Resources {
         consoleSize: null,
       },
     );
-    return { execId, process, tty: exec.tty, consoleSize: NO_CONSOLE };
+    return { execId, process, tty: exec.tty, consoleSize: NO_CONSOLE, record: JSON.stringify(exec) };
   }
 
   limits(resources: ResourceSpec): object {

@@ -114,6 +114,7 @@ export async function openEngine({
       execRoot,
       kernel,
       shimPath: nativeProgram('shim'),
+      execHelperPath: nativeProgram('exec-helper'),
       runtimes: runtimes.table,
       systemdCgroup: cgroupDriver === 'systemd',
       realtime: options.cpuRealtime,

@@ -9,7 +9,7 @@ import { join } from 'node:path';
 
 import { ERRNO, KernelError, quoted } from './kernel-error.ts';
 import { parseMountinfo, type MountEntry } from './mountinfo.ts';
-import type { Cgroups } from './port.ts';
+import type { CgroupHierarchy, Cgroups } from './port.ts';
 
 /** How long a kill, a removal or a freeze may take before it is an error. */
 const DEADLINE_MS = 10_000;
@@ -22,6 +22,11 @@ const SIGKILL = 9;
 /** v1 controllers that v2 names otherwise. */
 const V2_NAMES: Readonly<Record<string, string>> = { blkio: 'io' };
 
+const KNOWN_V1 = new Set([
+  'blkio', 'cpu', 'cpuacct', 'cpuset', 'devices', 'freezer', 'hugetlb', 'memory', 'misc', 'net_cls', 'net_prio',
+  'perf_event', 'pids', 'rdma',
+]); // prettier-ignore
+
 /** What is mounted where. */
 export interface CgroupLayout {
   readonly version: 'v1' | 'v2';
@@ -30,7 +35,7 @@ export interface CgroupLayout {
   /** Mount points by controller, v2's names; v2: one under "". */
   readonly mounts: ReadonlyMap<string, string>;
   /** Every hierarchy once, also those without a controller. */
-  readonly hierarchies: readonly string[];
+  readonly hierarchies: readonly CgroupHierarchy[];
 }
 
 export function readCgroupLayout(): CgroupLayout {
@@ -46,46 +51,46 @@ export function layoutOf(
   read: (path: string) => string,
 ): CgroupLayout {
   const v1 = entries.filter((entry) => entry.type === 'cgroup');
-  const v2 = entries.find((entry) => entry.type === 'cgroup2')?.mountPoint;
-  const known = new Set([
-    'blkio',
-    'cpu',
-    'cpuacct',
-    'cpuset',
-    'devices',
-    'freezer',
-    'hugetlb',
-    'memory',
-    'misc',
-    'net_cls',
-    'net_prio',
-    'perf_event',
-    'pids',
-    'rdma',
-  ]);
+  const unified = entries.find((entry) => entry.type === 'cgroup2');
+  const v2 = unified?.mountPoint;
   const mounts = new Map<string, string>();
   for (const entry of v1) {
     for (const option of entry.superOptions) {
       const name = V2_NAMES[option] ?? option;
-      if (known.has(option) && !mounts.has(name)) mounts.set(name, entry.mountPoint);
+      if (KNOWN_V1.has(option) && !mounts.has(name)) mounts.set(name, entry.mountPoint);
     }
   }
+  const hierarchies = hierarchiesOf(v1, unified);
   if (mounts.size === 0 && v2 !== undefined) {
     const controllers = read(join(v2, 'cgroup.controllers'))
       .split(/\s+/)
       .filter((name) => name !== '');
-    return { version: 'v2', systemd, controllers, mounts: new Map([['', v2]]), hierarchies: [v2] };
+    return { version: 'v2', systemd, controllers, mounts: new Map([['', v2]]), hierarchies };
   }
   if (mounts.size === 0)
     throw new KernelError('cgroup', ERRNO.ENOENT, '/proc/self/mountinfo', 'no control groups are mounted');
-  const hierarchies = [...new Set([...v1.map((entry) => entry.mountPoint), ...(v2 === undefined ? [] : [v2])])];
   return { version: 'v1', systemd, controllers: [...mounts.keys()], mounts, hierarchies };
+}
+
+/** Each mount point once, the last mounted there. The last option that a v1 hierarchy has is its controller or its name. */
+function hierarchiesOf(v1: readonly MountEntry[], unified: MountEntry | undefined): CgroupHierarchy[] {
+  const found = new Map<string, CgroupHierarchy>();
+  for (const { root, mountPoint, superOptions } of v1) {
+    const named = superOptions.findLast((option) => KNOWN_V1.has(option) || option.startsWith('name='));
+    found.set(mountPoint, { key: named ?? superOptions.at(-1) ?? mountPoint, mountPoint, root });
+  }
+  if (unified !== undefined) {
+    const { root, mountPoint } = unified;
+    found.set(mountPoint, { key: '', mountPoint, root });
+  }
+  return [...found.values()];
 }
 
 export class CgroupFiles implements Cgroups {
   readonly version: 'v1' | 'v2';
   readonly systemd: boolean;
   readonly controllers: readonly string[];
+  readonly hierarchies: readonly CgroupHierarchy[];
   readonly #layout: CgroupLayout;
 
   constructor(layout: CgroupLayout) {
@@ -93,6 +98,7 @@ export class CgroupFiles implements Cgroups {
     this.version = layout.version;
     this.systemd = layout.systemd;
     this.controllers = layout.controllers;
+    this.hierarchies = layout.hierarchies;
   }
 
   directory(controller: string, path: string): string {
@@ -108,7 +114,7 @@ export class CgroupFiles implements Cgroups {
 
   async remove(path: string): Promise<void> {
     checkedPath(path);
-    const directories = this.#layout.hierarchies.map((mountPoint) => join(mountPoint, path));
+    const directories = this.hierarchies.map(({ mountPoint }) => join(mountPoint, path));
     const deadlineMs = performance.now() + DEADLINE_MS;
     const removed = await Promise.allSettled(
       directories.map((directory) => this.#removeDirectory(directory, path, deadlineMs)),

@@ -11,8 +11,8 @@ test('parseMountinfo: escapes, optional fields, and lines that are no mounts', (
   assert.deepEqual(
     parseMountinfo(`${line('/a\\040b\\012c\\134d')}\nnoise\n\n36 35 98:0 / /x rw - tmpfs none rw,size=1k\n`),
     [
-      { mountPoint: '/a b\nc\\d', type: 'ext4', superOptions: ['rw'] },
-      { mountPoint: '/x', type: 'tmpfs', superOptions: ['rw', 'size=1k'] },
+      { root: '/', mountPoint: '/a b\nc\\d', type: 'ext4', superOptions: ['rw'] },
+      { root: '/', mountPoint: '/x', type: 'tmpfs', superOptions: ['rw', 'size=1k'] },
     ],
   );
 });
@@ -37,7 +37,10 @@ test('mountPointsBelow: deepest first, the last mounted first, and no neighbour 
 
 test('layoutOf: v2 alone, hybrid and v1', () => {
   const v2 = layoutOf(parseMountinfo(line('/sys/fs/cgroup', 'cgroup2')), true, () => 'cpu io memory\n');
-  assert.deepEqual([v2.version, v2.controllers, v2.hierarchies], ['v2', ['cpu', 'io', 'memory'], ['/sys/fs/cgroup']]);
+  assert.deepEqual(
+    [v2.version, v2.controllers, v2.hierarchies],
+    ['v2', ['cpu', 'io', 'memory'], [{ key: '', mountPoint: '/sys/fs/cgroup', root: '/' }]],
+  );
   const hybrid = parseMountinfo(
     [
       line('/c/cpu,cpuacct', 'cgroup', 'rw,cpu,cpuacct'),
@@ -48,8 +51,18 @@ test('layoutOf: v2 alone, hybrid and v1', () => {
   );
   const v1 = layoutOf(hybrid, false, () => '');
   assert.deepEqual(
-    [v1.version, v1.controllers, v1.mounts.get('io'), v1.hierarchies],
-    ['v1', ['cpu', 'cpuacct', 'io'], '/c/blkio', ['/c/cpu,cpuacct', '/c/blkio', '/c/systemd', '/c/unified']],
+    [v1.version, v1.controllers, v1.mounts.get('io'), v1.hierarchies.map(({ key, mountPoint }) => [key, mountPoint])],
+    [
+      'v1',
+      ['cpu', 'cpuacct', 'io'],
+      '/c/blkio',
+      [
+        ['cpuacct', '/c/cpu,cpuacct'],
+        ['blkio', '/c/blkio'],
+        ['name=systemd', '/c/systemd'],
+        ['', '/c/unified'],
+      ],
+    ],
   );
   assert.throws(() => layoutOf([], false, () => ''), { name: 'KernelError', code: 'ENOENT' });
 });

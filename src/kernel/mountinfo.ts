@@ -1,6 +1,8 @@
 /** /proc/PID/mountinfo. Source: proc_pid_mountinfo(5). */
 
 export interface MountEntry {
+  /** What of the file system is mounted there. */
+  readonly root: string;
   readonly mountPoint: string;
   readonly type: string;
   readonly superOptions: readonly string[];
@@ -11,10 +13,10 @@ export function parseMountinfo(content: string): MountEntry[] {
   return content.split('\n').flatMap((line) => {
     const separator = line.indexOf(' - ');
     if (separator === -1) return [];
-    const mountPoint = line.slice(0, separator).split(' ')[4];
+    const [, , , root, mountPoint] = line.slice(0, separator).split(' ');
     const [type, , superOptions] = line.slice(separator + 3).split(' ');
-    if (mountPoint === undefined || type === undefined) return [];
-    return [{ mountPoint: unescape(mountPoint), type, superOptions: (superOptions ?? '').split(',') }];
+    if (root === undefined || mountPoint === undefined || type === undefined) return [];
+    return [{ root: unescape(root), mountPoint: unescape(mountPoint), type, superOptions: (superOptions ?? '').split(',') }];
   });
 }
 

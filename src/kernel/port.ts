@@ -161,8 +161,18 @@ export interface Cgroups {
   processes(path: string): Promise<number[]>;
   freeze(path: string): Promise<void>;
   thaw(path: string): Promise<void>;
+  /** All that are mounted, also those without a controller. */
+  readonly hierarchies: readonly CgroupHierarchy[];
   /** Absolute directory of a controller's hierarchy for the path (v2: always the same). */
   directory(controller: string, path: string): string;
+}
+
+export interface CgroupHierarchy {
+  /** One of the names that /proc/PID/cgroup gives it ("memory", "name=systemd"); "" is v2. */
+  readonly key: string;
+  readonly mountPoint: string;
+  /** The cgroup that is mounted there: "/" but in a container. */
+  readonly root: string;
 }
 
 export interface Files {

@@ -41,7 +41,11 @@ const ACTIONS: Readonly<Record<string, number>> = {
   SCMP_ACT_LOG: 0x7ffc0000,
   SCMP_ACT_ALLOW: 0x7fff0000,
 };
-const ACTIONS_WITH_ERRNO: Readonly<Record<string, number>> = { SCMP_ACT_ERRNO: 0x00050000, SCMP_ACT_TRACE: 0x7ff00000 };
+const ERRNO_ACTION = 0x00050000;
+const ACTIONS_WITH_ERRNO: Readonly<Record<string, number>> = {
+  SCMP_ACT_ERRNO: ERRNO_ACTION,
+  SCMP_ACT_TRACE: 0x7ff00000,
+};
 const COMPARATORS: Readonly<Record<string, number>> = {
   SCMP_CMP_NE: 1,
   SCMP_CMP_LT: 2,
@@ -51,6 +55,16 @@ const COMPARATORS: Readonly<Record<string, number>> = {
   SCMP_CMP_GT: 6,
   SCMP_CMP_MASKED_EQ: 7,
 };
+const ACTION_MASK = 0xffff0000;
+/** linux/audit.h, by Node's name. */
+const AUDIT_ARCHITECTURES: Readonly<Record<string, number>> = { x64: 0xc000003e, arm64: 0xc00000b7 };
+const X32_BIT = 0x40000000;
+/** linux/bpf_common.h: a word of the data, jumps that compare with a constant, the verdict. */
+const BPF_LOAD = 0x20;
+const BPF_JUMP_EQUAL = 0x15;
+const BPF_JUMP_ABOVE = 0x25;
+const BPF_JUMP_AT_LEAST = 0x35;
+const BPF_RETURN = 0x06;
 const UNKNOWN_SYSCALL = -1; // __NR_SCMP_ERROR
 const ARGUMENTS_MAX = 6;
 /** struct scmp_arg_cmp: unsigned arg, enum op, u64 datum_a, u64 datum_b. */
@@ -72,8 +86,11 @@ export function compileSeccomp(profile: object): Uint8Array {
   if (filter === null) throw new KernelError('seccomp_init', ERRNO.EINVAL, `0x${fallback.toString(16)}`);
   try {
     for (const name of listOf(fields['architectures'], 'architectures')) addArchitecture(seccomp, filter, name);
-    for (const rule of listOf(fields['syscalls'], 'syscalls')) addRule(seccomp, filter, rule, fallback);
-    return exported(seccomp, filter);
+    let last = -1;
+    for (const rule of listOf(fields['syscalls'], 'syscalls'))
+      last = Math.max(last, addRule(seccomp, filter, rule, fallback));
+    const refuses = (fallback & ACTION_MASK) === ERRNO_ACTION && fallback !== (ERRNO_ACTION | ERRNO.ENOSYS);
+    return Buffer.concat([...(refuses ? [unknownCalls(last)] : []), exported(seccomp, filter)]);
   } finally {
     seccomp.release(filter);
   }
@@ -93,17 +110,45 @@ function addArchitecture(seccomp: Library, filter: bigint, name: unknown): void 
   if (result < 0 && -result !== ERRNO.EEXIST) throw new KernelError('seccomp_arch_add', -result, name);
 }
 
-function addRule(seccomp: Library, filter: bigint, rule: unknown, fallback: number): void {
+/**
+ * What comes before the filter, as in runc (libcontainer/seccomp/patchbpf): a call that is younger than everything that the
+ * profile names does not exist, instead of being refused. C libraries try such calls, and fall back on ENOSYS alone.
+ */
+function unknownCalls(last: number): Buffer {
+  const architecture = AUDIT_ARCHITECTURES[process.arch];
+  if (architecture === undefined || last < 0) return Buffer.alloc(0);
+  const program = [
+    [BPF_LOAD, 0, 0, 4], // seccomp_data.arch
+    [BPF_JUMP_EQUAL, 0, 4, architecture],
+    [BPF_LOAD, 0, 0, 0], // seccomp_data.nr
+    [BPF_JUMP_AT_LEAST, 2, 0, X32_BIT],
+    [BPF_JUMP_ABOVE, 0, 1, last],
+    [BPF_RETURN, 0, 0, ERRNO_ACTION | ERRNO.ENOSYS],
+  ] as const;
+  const bytes = Buffer.alloc(program.length * 8);
+  program.forEach(([code, whenTrue, whenFalse, value], index) => {
+    bytes.writeUInt16LE(code, index * 8);
+    bytes[index * 8 + 2] = whenTrue;
+    bytes[index * 8 + 3] = whenFalse;
+    bytes.writeUInt32LE(value, index * 8 + 4);
+  });
+  return bytes;
+}
+
+/** Returns the highest number of a call that it names; -1 for none. */
+function addRule(seccomp: Library, filter: bigint, rule: unknown, fallback: number): number {
   if (typeof rule !== 'object' || rule === null) throw invalid('syscalls', rule);
   const fields = rule as Record<string, unknown>;
   const action = actionOf(fields['action'], fields['errnoRet']);
-  if (action === fallback) return; // libseccomp refuses a rule that changes nothing
   const conditions = listOf(fields['args'], 'args').map(parseArgument);
   const names = [...listOf(fields['names'], 'names'), ...(fields['name'] === undefined ? [] : [fields['name']])];
+  let last = -1;
   for (const name of names) {
     if (typeof name !== 'string') throw invalid('names', name);
     const syscall = seccomp.syscallResolve(text(name, 'seccomp_syscall_resolve_name'));
     if (syscall === UNKNOWN_SYSCALL) continue; // of another architecture, or younger than the library
+    last = Math.max(last, syscall);
+    if (action === fallback) continue; // libseccomp refuses a rule that changes nothing
     // Two conditions on one argument cannot both be in a rule: as in runc each is then a rule of its own.
     const isRepeated = new Set(conditions.map(({ index }) => index)).size < conditions.length;
     const groups = isRepeated ? conditions.map((condition) => [condition]) : [conditions];
@@ -120,6 +165,7 @@ function addRule(seccomp: Library, filter: bigint, rule: unknown, fallback: numb
         throw new KernelError('seccomp_rule_add_array', -result, `${name}, ${JSON.stringify(fields['action'])}`);
     }
   }
+  return last;
 }
 
 function parseArgument(argument: unknown): Argument {

@@ -1,152 +1,27 @@
 import assert from 'node:assert/strict';
 import { execFileSync } from 'node:child_process';
-import {
-  cpSync,
-  existsSync,
-  mkdirSync,
-  mkdtempSync,
-  readdirSync,
-  readFileSync,
-  rmSync,
-  symlinkSync,
-  writeFileSync,
-} from 'node:fs';
-import { tmpdir } from 'node:os';
+import { existsSync, mkdirSync, readFileSync, writeFileSync } from 'node:fs';
 import { join } from 'node:path';
 import type { Duplex } from 'node:stream';
-import { after, before, suite, test } from 'node:test';
-import { fileURLToPath } from 'node:url';
+import { suite, test } from 'node:test';
 
-import { NO_RESOURCES, type HostSpec, type ProcessSpec } from '../core/container-spec.ts';
-import { silent } from '../core/log.ts';
-import { openKernel } from '../kernel/kernel.ts';
-import type { Kernel } from '../kernel/port.ts';
-import { readHostFacts } from './host-facts.ts';
-import { openRuntime } from './oci-runtime.ts';
-import { RuntimeStartError, type Launch, type Runtime, type RuntimeEvent } from './port.ts';
-import { buildOciSpec } from './spec/build-oci-spec.ts';
-import type { HostFacts, SpecMount } from './spec/input.ts';
+import { NO_RESOURCES } from '../core/container-spec.ts';
+import { RuntimeStartError } from './port.ts';
+import {
+  assertNothingLeft,
+  CGROUP_PARENT,
+  execRoot,
+  facts,
+  kernel,
+  launch,
+  open,
+  output,
+  readAll,
+  scratch,
+} from './runtime-fixture.ts';
 import { buildExecProcess } from './spec/process.ts';
-import { plainInput, plainSpec } from './spec/spec-fixture.ts';
 import { buildResources } from './spec/resources.ts';
-
-const CGROUP_PARENT = `/runtimetest-${process.pid}`;
-const scratch = mkdtempSync(join(tmpdir(), 'runtime-test-'));
-const execRoot = join(scratch, 'exec');
-const shimPath = join(scratch, 'shim');
-const crunPath = join(scratch, 'crun');
-const rootfs = join(scratch, 'rootfs');
-let kernel: Kernel;
-let facts: HostFacts;
-let count = 0;
-
-before(async () => {
-  kernel = await openKernel();
-  facts = await readHostFacts(kernel);
-  execFileSync(fileURLToPath(new URL('../../native/build.sh', import.meta.url)), [shimPath]);
-  for (const name of ['bin', 'proc', 'sys', 'dev', 'tmp', 'etc']) mkdirSync(join(rootfs, name), { recursive: true });
-  cpSync('/usr/bin/busybox', join(rootfs, 'bin/busybox'));
-  for (const name of execFileSync('/usr/bin/busybox', ['--list'], { encoding: 'utf8' }).split('\n')) {
-    if (name !== '' && name !== 'busybox') symlinkSync('busybox', join(rootfs, 'bin', name));
-  }
-  writeFileSync(join(rootfs, 'bin/not-executable'), 'text', { mode: 0o644 });
-  // crun 1.8.1 refuses hybrid cgroups; it gets a mount namespace of its own without the unified hierarchy.
-  writeFileSync(
-    crunPath,
-    `#!/bin/sh\n[ -d /sys/fs/cgroup/unified ] || exec /usr/bin/crun "$@"\nexec unshare -m sh -c 'umount /sys/fs/cgroup/unified; exec /usr/bin/crun "$@"' sh "$@"\n`,
-    { mode: 0o755 },
-  );
-});
-
-after(async () => {
-  for (const hierarchy of readdirSync('/sys/fs/cgroup')) {
-    const path = `/sys/fs/cgroup/${hierarchy}${CGROUP_PARENT}`;
-    if (existsSync(path)) execFileSync('rmdir', [path]);
-  }
-  await kernel[Symbol.asyncDispose]();
-  rmSync(scratch, { recursive: true });
-});
-
-/** A runtime and the events that it told; `release` everything that was started in the end. */
-async function open(): Promise<{
-  runtime: Runtime;
-  events: RuntimeEvent[];
-  event: (kind: string, id: string) => Promise<RuntimeEvent>;
-}> {
-  const runtimes = { crun: { path: crunPath, options: [] }, runc: { path: '/usr/sbin/runc', options: [] } };
-  const runtime = await openRuntime({ execRoot, kernel, shimPath, runtimes, logger: silent });
-  const events: RuntimeEvent[] = [];
-  const waiting = new Set<() => void>();
-  runtime.onEvent = (event) => {
-    events.push(event);
-    for (const check of waiting) check();
-  };
-  const event = (kind: string, id: string): Promise<RuntimeEvent> =>
-    new Promise((resolve, reject) => {
-      const timer = setTimeout(() => reject(new Error(`no ${kind}: ${JSON.stringify(events)}`)), 20_000);
-      const check = (): void => {
-        const found = events.find((candidate) => candidate.kind === kind && candidate.id === id);
-        if (found === undefined) return;
-        clearTimeout(timer);
-        waiting.delete(check);
-        resolve(found);
-      };
-      waiting.add(check);
-      check();
-    });
-  return { runtime, events, event };
-}
-
-function launch(
-  cmd: string[],
-  options: { runtime: string; process?: Partial<ProcessSpec>; host?: Partial<HostSpec>; mounts?: readonly SpecMount[] },
-): Launch {
-  const id = `runtimetest-${process.pid}-${++count}`;
-  const host = { networkMode: 'none', ipcMode: 'private', ...options.host };
-  const resources = { ...NO_RESOURCES, ...host.resources, cgroupParent: CGROUP_PARENT };
-  const spec = plainSpec({ cmd, ...options.process }, { ...host, resources });
-  const input = plainInput(spec, {
-    id,
-    rootfsPath: rootfs,
-    networkNamespacePath: null,
-    host: facts,
-    mounts: options.mounts ?? [],
-  });
-  const tty = options.process?.tty ?? false;
-  const oci = buildOciSpec({ ...input, spec: { ...spec, process: { ...spec.process, networkDisabled: true } } });
-  return {
-    id,
-    run: 1,
-    runtime: options.runtime,
-    oci,
-    tty,
-    stdin: 'none',
-    consoleSize: [0, 0],
-    log: { path: join(scratch, `${id}.log`), maxSizeBytes: null, maxFiles: 1, attributes: {} },
-  };
-}
-
-const output = (id: string): string =>
-  readFileSync(join(scratch, `${id}.log`), 'utf8')
-    .trim()
-    .split('\n')
-    .filter((line) => line !== '')
-    .map((line) => (JSON.parse(line) as { log: string }).log)
-    .join('');
-
-function assertNothingLeft(id: string): void {
-  assert.equal(existsSync(join(execRoot, 'shim', id)), false, 'state directory');
-  for (const root of ['crun', 'runc']) assert.equal(existsSync(join(execRoot, root, id)), false, `${root} state`);
-  for (const hierarchy of ['.', ...readdirSync('/sys/fs/cgroup')]) {
-    assert.equal(existsSync(`/sys/fs/cgroup/${hierarchy}${CGROUP_PARENT}/${id}`), false, `cgroup of ${hierarchy}`);
-  }
-}
-
-async function readAll(stream: Duplex): Promise<string> {
-  let text = '';
-  for await (const chunk of stream) text += String(chunk);
-  return text;
-}
+import { plainInput } from './spec/spec-fixture.ts';
 
 for (const name of ['crun', 'runc'] as const) {
   suite(`openRuntime with ${name}`, () => {
@@ -226,6 +101,7 @@ for (const name of ['crun', 'runc'] as const) {
           process: processOf(['sh', '-c', 'grep Seccomp: /proc/self/status; echo $X; exit 5']),
           tty: false,
           consoleSize: [0, 0],
+          record: '',
         },
         { stdin: false, stdout: true, stderr: true },
       );
@@ -237,7 +113,7 @@ for (const name of ['crun', 'runc'] as const) {
       await assert.rejects(
         runtime.exec(
           one.id,
-          { execId: 'b'.repeat(64), process: processOf(['nope']), tty: false, consoleSize: [0, 0] },
+          { execId: 'b'.repeat(64), process: processOf(['nope']), tty: false, consoleSize: [0, 0], record: '' },
           null,
         ),
         (error: unknown) =>
@@ -276,6 +152,7 @@ for (const name of ['crun', 'runc'] as const) {
         paused: true,
         oomKilled: false,
         execs: [],
+        endedExecs: [],
       });
       await next.runtime.resume(one.id);
       const limit = (): string =>

@@ -12,6 +12,7 @@ import type { Logger } from '../core/log.ts';
 import type { Kernel } from '../kernel/port.ts';
 import {
   connectShim,
+  SHIM_EXEC_UNSUPPORTED,
   readInitPid,
   readShimExit,
   readShimProcess,
@@ -29,7 +30,10 @@ import {
 } from '../shim/protocol.ts';
 import { isFrozen, updateCgroup } from './cgroup-update.ts';
 import { adaptMountsForCrun } from './crun-mounts.ts';
-import { writeExecFile } from './exec-file.ts';
+import { formatDirectExec, type DirectPlace } from './direct-exec.ts';
+import { readDirectPlace } from './direct-place.ts';
+import { formatOciExec, recoverExecs, sizedProcess, writeExecFile } from './exec-file.ts';
+import { killProcess } from './kill-process.ts';
 import type {
   ExecLaunch,
   ExecStarted,
@@ -43,7 +47,7 @@ import type {
 } from './port.ts';
 import { readOomMemory, type OomMemory } from './oom-memory.ts';
 import { asksForRealtime, ensureRealtime, type RealtimeShare } from './realtime.ts';
-import { SeccompCache } from './seccomp-cache.ts';
+import { hasFlags, SeccompCache } from './seccomp-cache.ts';
 import { updateUnit } from './systemd-unit.ts';
 import { ShimLink, type RunIdentity } from './shim-link.ts';
 import type { OciResources } from './spec/resources.ts';
@@ -75,6 +79,8 @@ export interface OciRuntimeOptions {
   readonly execRoot: string;
   readonly kernel: Kernel;
   readonly shimPath: string;
+  /** native/exec.c: starts execs without the runtime where it can. null: the runtime starts them all. */
+  readonly execHelperPath: string | null;
   /** By the name that `--runtime` takes. */
   readonly runtimes: Readonly<Record<string, OciRuntimeEntry>>;
   /** A container's cgroup is a scope that systemd makes. */
@@ -147,8 +153,8 @@ class OciRuntime implements Runtime {
       if (state === 'failed') return { at: 'never-started' };
       if (state !== null) {
         const paused = await isFrozen(this.#options.kernel.cgroups, record.cgroupPath);
-        const { pid, startedAt, oomKilled, execs } = state;
-        return { at: 'running', pid, startedAt, paused, oomKilled, execs };
+        const { pid, startedAt, oomKilled } = state;
+        return { at: 'running', pid, startedAt, paused, oomKilled, ...(await recoverExecs(directory, state)) };
       }
     }
     const exit = await readShimExit(directory);
@@ -201,16 +207,25 @@ class OciRuntime implements Runtime {
 
   async exec(id: string, exec: ExecLaunch, streams: StreamSelection | null): Promise<ExecStarted> {
     const link = this.#linkOf(id);
-    const { execId, tty, consoleSize } = exec;
-    const processFile = await writeExecFile(link.identity.directory, execId, sizedProcess(exec));
+    const place = await this.#directPlace(link);
+    const { execId, tty, consoleSize, record } = exec;
+    const process = sizedProcess(exec);
+    const request = place === null ? null : formatDirectExec(process, place, record);
+    const content = request ?? formatOciExec(process, record);
+    const processFile = await writeExecFile(link.identity.directory, execId, content);
     link.execs.add(execId);
     try {
       const mask = streams === null ? 0 : maskOf(streams);
       const stdin = streams?.stdin ?? false;
-      return await link.connection.exec({ execId, processFile, tty, stdin, mask, consoleSize });
+      const direct = request !== null;
+      return await link.connection.exec({ execId, processFile, direct, tty, stdin, mask, consoleSize });
     } catch (error) {
       link.execs.delete(execId);
       if (!(error instanceof ShimRuntimeError)) throw error;
+      if (request !== null && error.status === SHIM_EXEC_UNSUPPORTED) {
+        link.directPlace = Promise.resolve(null);
+        return await this.exec(id, exec, streams);
+      }
       const args = argsOfConfig({ process: exec.process });
       const { runtime } = link.identity;
       throw startError({ what: 'exec', runtime, text: error.message, args }, { cause: error });
@@ -267,6 +282,19 @@ class OciRuntime implements Runtime {
     if (link !== undefined && this.#links.get(id) === link) this.#links.delete(id);
   }
 
+  // ---- execs
+
+  #directPlace(link: ShimLink): Promise<DirectPlace | null> {
+    if (this.#options.execHelperPath === null) return Promise.resolve(null);
+    const entry = this.#entry(link.identity.runtime);
+    const parts = { cgroups: this.#options.kernel.cgroups, seccomp: this.#seccomp };
+    return (link.directPlace ??= readDirectPlace(link.identity, entry.path, parts).catch((error: unknown) => {
+      const { id } = link.identity;
+      this.#options.logger.warn({ id, error: messageOf(error) }, 'runtime: execs are left to the OCI runtime');
+      return null;
+    }));
+  }
+
   // ---- starting
 
   #entry(name: string): OciRuntimeEntry {
@@ -315,6 +343,7 @@ class OciRuntime implements Runtime {
       stateDir: identity.directory,
       bundleDir: identity.directory,
       runtimePath: entry.path,
+      execHelperPath: this.#options.execHelperPath,
       runtimeRoot: this.#runtimeRoot(launch.runtime),
       runtimeOptions: this.#runtimeOptions(entry),
       cgroup: identity.cgroupPath,
@@ -364,6 +393,7 @@ class OciRuntime implements Runtime {
     if (found === null) return null;
     const link = this.#link(identity, { pid: found.state.pid, connection: found.connection }, found.state.oomKilled);
     for (const { execId } of found.state.execs) link.execs.add(execId);
+    if (!found.state.directExec) link.directPlace = Promise.resolve(null);
     let { state } = found;
     if (state.pid === 0) {
       void link.gone.then(() => resolve('failed'));
@@ -451,11 +481,6 @@ class OciRuntime implements Runtime {
   }
 }
 
-/** With the terminal's size from the beginning: the shim sets it only when the terminal arrives, and the program may have asked. */
-function sizedProcess({ process, tty, consoleSize: [height, width] }: ExecLaunch): object {
-  return tty && (height > 0 || width > 0) ? { ...process, consoleSize: { height, width } } : process;
-}
-
 function exitedAs({ pid, startedAt, exit }: ShimExitRecord): Recovered {
   return { at: 'exited', pid, startedAt, exit };
 }
@@ -464,27 +489,12 @@ function maskOf(streams: StreamSelection): number {
   return (streams.stdin ? SHIM_STDIN : 0) | (streams.stdout ? SHIM_STDOUT : 0) | (streams.stderr ? SHIM_STDERR : 0);
 }
 
-/** How a filter is loaded is not in the filter. */
-function hasFlags(profile: { readonly flags?: readonly string[] }): boolean {
-  return (profile.flags ?? []).length > 0;
-}
-
-/** It takes a compiled filter; others are given the profile. */
+/** It takes a compiled filter. */
 function isCrun(path: string): boolean {
   return /(^|[/-])crun(-[^/]*)?$/.test(path);
 }
 
-async function exists(path: string): Promise<boolean> {
-  return access(path).then(
-    () => true,
-    () => false,
-  );
-}
-
-function killProcess(pid: number): void {
-  try {
-    process.kill(pid, 'SIGKILL');
-  } catch (error) {
-    if ((error as NodeJS.ErrnoException).code !== 'ESRCH') throw error;
-  }
+function exists(path: string): Promise<boolean> {
+  const [yes, no] = [() => true, () => false];
+  return access(path).then(yes, no);
 }

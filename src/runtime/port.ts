@@ -78,7 +78,9 @@ export type Recovered =
       readonly startedAt?: string;
       readonly paused: boolean;
       readonly oomKilled: boolean;
-      readonly execs: readonly { readonly execId: string; readonly pid: number }[];
+      readonly execs: readonly RecoveredExec[];
+      /** Those that ended while no daemon was there to be told; the latest 64. */
+      readonly endedExecs: readonly (Omit<RecoveredExec, 'pid'> & { readonly exitCode: number })[];
     }
   /** It ended while nobody looked; the record is true. */
   | { readonly at: 'exited'; readonly exit: ProcessExit; readonly pid?: number; readonly startedAt?: string }
@@ -86,6 +88,13 @@ export type Recovered =
   | { readonly at: 'never-started' }
   /** The shim is gone without a record (killed, or the host was rebooted): the exit code is not known. */
   | { readonly at: 'lost'; readonly because: 'reboot' | 'shim-died'; readonly pid: number | null };
+
+export interface RecoveredExec {
+  readonly execId: string;
+  readonly pid: number;
+  /** As in ExecLaunch; null: it is not known any more. */
+  readonly record: string | null;
+}
 
 export interface ProcessExit {
   /** 0..255, 128+signal. */
@@ -137,6 +146,8 @@ export interface ExecLaunch {
   readonly process: object;
   readonly tty: boolean;
   readonly consoleSize: readonly [rows: number, columns: number];
+  /** What the caller wants to know of it again after a restart of the daemon; kept as long as it runs. */
+  readonly record: string;
 }
 
 export interface ExecStarted {

@@ -9,6 +9,8 @@ import type { Seccomp } from '../kernel/port.ts';
 
 /** Profiles of their own per container are legal; the memory for them is bounded. */
 const KEPT_MAX = 64;
+/** Filters that an earlier daemon compiled another way are not taken. */
+const COMPILER = '2';
 /** A classic BPF instruction. */
 const INSTRUCTION_BYTES = 8;
 
@@ -28,7 +30,9 @@ export class SeccompCache {
 
   /** The filter in base64, as crun's annotation takes it. `profile` is an OCI linux.seccomp object. */
   async filter(profile: object): Promise<string> {
-    const key = createHash('sha256').update(JSON.stringify(profile)).digest('hex');
+    const key = createHash('sha256')
+      .update(`${COMPILER}${JSON.stringify(profile)}`)
+      .digest('hex');
     const known = this.#kept.get(key);
     if (known !== undefined) return known;
     const made = this.#make(key, profile);
@@ -57,4 +61,9 @@ export class SeccompCache {
     await writeFile(`${path}.new`, filter, { mode: 0o600 });
     await rename(`${path}.new`, path);
   }
+}
+
+/** How a filter is loaded is not in the filter. */
+export function hasFlags(profile: { readonly flags?: readonly string[] }): boolean {
+  return (profile.flags ?? []).length > 0;
 }

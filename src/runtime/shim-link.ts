@@ -6,6 +6,7 @@ import { messageOf } from '../core/engine-error.ts';
 import type { Logger } from '../core/log.ts';
 import { connectShim, readShimExit, readShimProcess, type ShimConnection } from '../shim/client.ts';
 import type { ShimEvent } from '../shim/protocol.ts';
+import type { DirectPlace } from './direct-exec.ts';
 import type { OomMemory } from './oom-memory.ts';
 import type { RuntimeEvent } from './port.ts';
 
@@ -27,6 +28,8 @@ export class ShimLink {
   readonly identity: RunIdentity;
   /** Execs that were started and whose end was not reported. */
   readonly execs = new Set<string>();
+  /** Of execs that do without the runtime; null: it does them all. Undefined until the first. */
+  directPlace: Promise<DirectPlace | null> | undefined;
   /** Resolves when the shim is gone, and with it everything it had to do (`runtime delete`). */
   readonly gone: Promise<void>;
   #connection: ShimConnection;

@@ -27,7 +27,13 @@ export interface RunRecord {
 
 interface Config {
   readonly annotations?: Readonly<Record<string, string>>;
-  readonly linux?: { readonly seccomp?: object; readonly cgroupsPath?: string };
+  readonly process?: { readonly args?: readonly string[]; readonly selinuxLabel?: string };
+  readonly linux?: {
+    readonly seccomp?: object;
+    readonly cgroupsPath?: string;
+    readonly namespaces?: readonly { readonly type: string }[];
+    readonly mountLabel?: string;
+  };
 }
 
 export function stateDirOf(execRoot: string, id: string): string {
@@ -83,6 +89,32 @@ export async function readRecord(directory: string): Promise<RunRecord | null> {
   };
 }
 
+/** What execs that do without the runtime must know of the container; null: there is no (whole) config.json. */
+export async function readConfig(directory: string): Promise<{
+  /** The compiled seccomp filter in base64. */
+  readonly filter: string | null;
+  /** For runtimes that compile it themselves. */
+  readonly profile: object | null;
+  readonly namespaces: readonly string[];
+  readonly annotations: Readonly<Record<string, string>>;
+  readonly selinux: boolean;
+} | null> {
+  let config: Config;
+  try {
+    config = JSON.parse(await readFile(`${directory}/config.json`, 'utf8')) as Config;
+  } catch {
+    return null;
+  }
+  const { process, linux, annotations = {} } = config;
+  return {
+    filter: annotations[ANNOTATION_SECCOMP] ?? null,
+    profile: linux?.seccomp ?? null,
+    namespaces: (linux?.namespaces ?? []).map(({ type }) => type),
+    annotations,
+    selinux: (process?.selinuxLabel ?? '') !== '' || (linux?.mountLabel ?? '') !== '',
+  };
+}
+
 export async function removeStateDir(directory: string): Promise<void> {
   await rm(directory, { recursive: true, force: true });
 }
@@ -97,7 +129,7 @@ export function cgroupPathOfConfig(oci: object): string {
 }
 
 export function argsOfConfig(oci: object): readonly string[] {
-  return (oci as { process?: { args?: readonly string[] } }).process?.args ?? [];
+  return (oci as Config).process?.args ?? [];
 }
 
 /** Tells one boot of the machine from the next. */

@@ -5,6 +5,7 @@
 import { open, readFile } from 'node:fs/promises';
 import { createConnection, Socket } from 'node:net';
 import type { Duplex } from 'node:stream';
+import { setTimeout as sleep } from 'node:timers/promises';
 
 import { messageOf } from '../core/engine-error.ts';
 import type { Processes } from '../kernel/port.ts';
@@ -26,6 +27,7 @@ import {
 import { ShimStream } from './stream.ts';
 
 const CONTROL_FD = 3;
+const CONNECT_DELAY_MS_MAX = 64;
 const SOCKET_PATH_BYTES_MAX = 107; // sun_path without its NUL
 
 /** What spawnShim needs; all paths absolute. */
@@ -37,6 +39,8 @@ export interface ShimLaunch {
   readonly stateDir: string;
   readonly bundleDir: string;
   readonly runtimePath: string;
+  /** What starts execs without the runtime; null: the runtime does. */
+  readonly execHelperPath: string | null;
   readonly runtimeRoot: string | null;
   /** Global options of the runtime ("--systemd-cgroup"). */
   readonly runtimeOptions: readonly string[];
@@ -77,11 +81,15 @@ export class ShimRuntimeError extends Error {
   }
 }
 
+/** The status of a direct exec that only the runtime can do; nothing has happened then. */
+export const SHIM_EXEC_UNSUPPORTED = 75;
+
 export interface ShimExecRequest {
   /** Letters, digits, "_", "-", "."; at most 128. */
   readonly execId: string;
-  /** OCI "process" object as a file; the shim removes it. */
+  /** A file that the shim removes: an OCI "process" object, or with `direct` the request of native/exec.c. */
   readonly processFile: string;
+  readonly direct?: boolean;
   readonly tty: boolean;
   readonly stdin: boolean;
   /** Streams wanted; 0 is detached. */
@@ -289,6 +297,7 @@ function shimArguments(launch: ShimLaunch): string[] {
   const argv = ['longshore-shim', '--id', launch.id, '--run', `${launch.run}`, '--state', launch.stateDir];
   argv.push('--bundle', launch.bundleDir, '--runtime', launch.runtimePath, '--stdin', launch.stdin);
   if (launch.runtimeRoot !== null) argv.push('--runtime-root', launch.runtimeRoot);
+  if (launch.execHelperPath !== null) argv.push('--exec-helper', launch.execHelperPath);
   for (const option of launch.runtimeOptions) argv.push('--runtime-option', option);
   if (launch.cgroup !== null) argv.push('--cgroup', launch.cgroup);
   if (launch.log !== null) {
@@ -352,7 +361,19 @@ async function connect(stateDir: string): Promise<Socket> {
   }
 }
 
-function connectPath(path: string): Promise<Socket> {
+/** Many at once fill the queue of those that wait to be accepted; a local connect does not wait for a place in it. */
+async function connectPath(path: string): Promise<Socket> {
+  for (let delayMs = 1; ; delayMs = Math.min(2 * delayMs, CONNECT_DELAY_MS_MAX)) {
+    try {
+      return await connectOnce(path);
+    } catch (error) {
+      if ((error as NodeJS.ErrnoException).code !== 'EAGAIN') throw error;
+    }
+    await sleep(delayMs);
+  }
+}
+
+function connectOnce(path: string): Promise<Socket> {
   return new Promise((resolve, reject) => {
     const socket = createConnection({ path, allowHalfOpen: true });
     socket.once('error', reject);

@@ -149,6 +149,7 @@ export class ShimFixture implements Disposable {
       start: (more) =>
         spawnShim(fakeProcesses, {
           shimPath: this.shimPath,
+          execHelperPath: null,
           id,
           run: 1,
           stateDir,

@@ -44,6 +44,8 @@ export interface ShimState {
   readonly startedAt: string;
   readonly oomKilled: boolean;
   readonly execs: readonly { readonly execId: string; readonly pid: number }[];
+  /** It was given the program that starts execs without the runtime. */
+  readonly directExec: boolean;
   /** The last 64. */
   readonly endedExecs: readonly { readonly execId: string; readonly exitCode: number }[];
 }
@@ -120,11 +122,12 @@ export function encodeHelloExec(request: {
   readonly tty: boolean;
   readonly stdin: boolean;
   readonly mask: number;
+  readonly direct?: boolean;
   readonly rows: number;
   readonly columns: number;
 }): Buffer {
   const head = Buffer.alloc(6);
-  head[0] = (request.tty ? 1 : 0) | (request.stdin ? 2 : 0);
+  head[0] = (request.tty ? 1 : 0) | (request.stdin ? 2 : 0) | (request.direct ? 4 : 0);
   head[1] = request.mask;
   head.writeUInt16BE(clampSize(request.rows), 2);
   head.writeUInt16BE(clampSize(request.columns), 4);
@@ -250,6 +253,7 @@ function parseState(fields: Fields): ShimEvent | null {
       pid,
       startedAt,
       oomKilled: oom === true,
+      directExec: fields['direct_exec'] === true,
       execs: execs
         .filter(isObject)
         .flatMap((exec) =>

@@ -351,6 +351,7 @@ test('connectShim: after the daemon vanished a new one gets the state, the event
     pid: first.pid,
     startedAt: first.startedAt,
     oomKilled: false,
+    directExec: false,
     execs: [{ execId: 'there', pid: there.pid }],
     endedExecs: [{ execId: 'gone', exitCode: 2 }],
   });

@@ -7,7 +7,7 @@ import { newId } from '../core/id.ts';
 import type { Container } from '../lifecycle/container.ts';
 import { isLive, isWaiting } from '../lifecycle/state.ts';
 import * as words from '../lifecycle/words.ts';
-import { RuntimeStartError, type ExecStarted, type StreamSelection } from '../runtime/port.ts';
+import { RuntimeStartError, type ExecStarted, type Recovered, type StreamSelection } from '../runtime/port.ts';
 import { publishOf, type Context } from './context.ts';
 import type { Exec, ExecConfig } from './port.ts';
 
@@ -48,18 +48,24 @@ export class Execs {
 
   create(containerId: string, config: ExecConfig, id = newId()): string {
     const container = this.#running(containerId);
-    const entry: Entry = {
-      exec: { id, containerId, config, state: { at: 'created' } },
-      ended: Promise.withResolvers(),
-      endedAtMs: Infinity,
-    };
-    const siblings = this.#byContainer.get(containerId) ?? new Set();
-    if (siblings.size >= EXECS_MAX) this.#evict(siblings);
-    this.#byContainer.set(containerId, siblings.add(entry));
-    this.#entries.set(id, entry);
-    this.#sweepLater();
+    this.#enter({ id, containerId, config, state: { at: 'created' } });
     publishOf(this.#context, container, `exec_create: ${commandText(config)}`, { execID: id });
     return id;
+  }
+
+  /** What ran, or ended, while there was no daemon: known by what create() was given. */
+  adopt(containerId: string, found: Pick<Extract<Recovered, { at: 'running' }>, 'execs' | 'endedExecs'>): void {
+    for (const { execId: id, pid, record } of found.execs) {
+      const config = parseRecord(record);
+      if (config !== null) this.#enter({ id, containerId, config, state: { at: 'running', pid } });
+    }
+    for (const { execId: id, exitCode, record } of found.endedExecs) {
+      const config = parseRecord(record);
+      if (config === null) continue;
+      const entry = this.#enter({ id, containerId, config, state: { at: 'running', pid: 0 } });
+      this.#end(entry, exitCode);
+      this.#publishDie(entry, exitCode);
+    }
   }
 
   /** `streams` null: detached. */
@@ -146,6 +152,17 @@ export class Execs {
     return container;
   }
 
+  #enter(exec: Exec): Entry {
+    const { id, containerId } = exec;
+    const entry: Entry = { exec, ended: Promise.withResolvers(), endedAtMs: Infinity };
+    const siblings = this.#byContainer.get(containerId) ?? new Set();
+    if (siblings.size >= EXECS_MAX) this.#evict(siblings);
+    this.#byContainer.set(containerId, siblings.add(entry));
+    this.#entries.set(id, entry);
+    this.#sweepLater();
+    return entry;
+  }
+
   #end(entry: Entry, exitCode: number): void {
     const { state } = entry.exec;
     const pid = state.at === 'running' ? state.pid : 0;
@@ -184,6 +201,16 @@ export class Execs {
       for (const entry of this.#entries.values()) if (entry.endedAtMs <= oldest) this.#drop(entry);
       if (this.#entries.size > 0) this.#sweepLater();
     });
+  }
+}
+
+/** What execLaunch() noted. null: nothing was, or a daemon of another version did. */
+function parseRecord(record: string | null): ExecConfig | null {
+  try {
+    const config = JSON.parse(record ?? 'null') as ExecConfig | null;
+    return Array.isArray(config?.cmd) ? config : null;
+  } catch {
+    return null;
   }
 }
 

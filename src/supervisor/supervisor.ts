@@ -269,6 +269,7 @@ class ContainerSupervisor implements Supervisor {
       const recovered = await runtime.recover(id, run);
       if (recovered.at === 'running') {
         await resources.adopt(container);
+        this.#execs.adopt(id, recovered);
         // Nobody waits for the probes of a daemon that was killed.
         const probes = recovered.execs.filter(({ execId }) => isProbeId(execId));
         await Promise.all(probes.map(({ execId }) => runtime.signalExec(id, execId, SIGKILL)));

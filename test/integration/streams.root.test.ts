@@ -1,6 +1,6 @@
 /** attach, exec and logs as clients use them, on a real kernel: by the API itself, both hijack forms, and the real CLI. */
 import assert from 'node:assert/strict';
-import { readdirSync, readFileSync } from 'node:fs';
+import { existsSync, readdirSync, readFileSync, writeFileSync } from 'node:fs';
 import { connect, type Socket } from 'node:net';
 import { join } from 'node:path';
 import { setTimeout as sleep } from 'node:timers/promises';
@@ -236,7 +236,7 @@ test('exec: ends with its container, with a code; unknown programs are 126 and 1
   await d.ok('rm', '-f', id);
 });
 
-test('exec: a hundred at once; nothing of them is left on disk', async () => {
+test('exec: four hundred at once; nothing of them is left on disk', async () => {
   const id = await d.ok('run', '-d', 'bb:1', 'sleep', '1000');
   const codes: number[] = [];
   const one = async (i: number): Promise<void> => {
@@ -247,8 +247,9 @@ test('exec: a hundred at once; nothing of them is left on disk', async () => {
     codes.push((await d.api('GET', `/exec/${execId}/json`)).json.ExitCode as number);
     assert.equal(codes.at(-1), i % 50);
   };
-  await Promise.all(Array.from({ length: 100 }, (_, i) => one(i)));
-  assert.equal(codes.length, 100);
+  await Promise.all(Array.from({ length: 400 }, (_, i) => one(i)));
+  assert.equal(codes.length, 400);
+  assert.equal((await d.api('GET', `/containers/${id}/json`)).json.ExecIDs, null);
   const state = join(d.directory, 'exec/shim', id);
   assert.deepEqual(
     readdirSync(state).filter((name) => name.startsWith('exec-')),
@@ -270,6 +271,47 @@ test('a daemon restart: attach again, an exec that ran is known no worse than be
   await again.until(() => again.demuxed().stdout === 'three\n');
   assert.equal(await d.ok('logs', id), 'one\ntwo\nthree');
   again.socket.destroy();
+  await d.ok('rm', '-f', id);
+});
+
+test('a daemon that was killed: execs that ran are known again, with pid, exit code and events', async () => {
+  const sinceMs = Date.now();
+  const id = await d.ok('run', '-d', 'bb:1', 'sleep', '1000');
+  const started = async (cmd: string[], more: object = {}): Promise<string> => {
+    const execId = await exec(id, { Cmd: cmd, ...more });
+    assert.equal((await d.api('POST', `/exec/${execId}/start`, { Detach: true })).status, 200);
+    return execId;
+  };
+  const inspect = async (execId: string): Promise<Record<string, unknown>> =>
+    (await d.api('GET', `/exec/${execId}/json`)).json;
+  const over = await started(['true']);
+  await eventually('the end of the first', async () => (await inspect(over))['Running'] === false);
+  const ending = await started(['sh', '-c', 'while [ ! -e /go ]; do sleep 0.05; done; exit 9']);
+  const lasting = await started(['sh', '-c', 'sleep 1000; exit 4'], { User: '1000', Env: ['A=b'], WorkingDir: '/tmp' });
+  const before = await inspect(lasting);
+  const ended = (await inspect(ending))['Pid'] as number;
+  assert.ok((before['Pid'] as number) > 1);
+  await d.down('SIGKILL');
+  writeFileSync(`/proc/${before['Pid'] as number}/root/go`, '');
+  await eventually('the end of one', () => !existsSync(`/proc/${ended}`));
+  await d.up();
+  assert.deepEqual(await inspect(lasting), before);
+  const { Running, ExitCode, ProcessConfig } = (await inspect(ending)) as Record<string, any>; // oxlint-disable-line typescript/no-explicit-any
+  assert.deepEqual([Running, ExitCode, ProcessConfig.entrypoint], [false, 9, 'sh']);
+  assert.deepEqual((await d.api('GET', `/containers/${id}/json`)).json.ExecIDs, [lasting]);
+  assert.equal((await d.api('POST', `/exec/${lasting}/resize?h=1&w=1`)).status, 200);
+  process.kill(before['Pid'] as number, 'SIGTERM');
+  await eventually('the end of the last', async () => (await inspect(lasting))['Running'] === false);
+  assert.equal((await inspect(lasting))['ExitCode'], 143);
+  const dead = (await d.events(sinceMs, { container: [id] })).filter(({ Action }) => Action === 'exec_die');
+  assert.deepEqual(
+    dead.map(({ Actor: { Attributes } }) => [Attributes['execID'], Attributes['exitCode']]),
+    [[over, '0'], [ending, '9'], [lasting, '143']],
+  ); // prettier-ignore
+  assert.deepEqual(
+    readdirSync(join(d.directory, 'exec/shim', id)).filter((name) => name.startsWith('exec-')),
+    [],
+  );
   await d.ok('rm', '-f', id);
 });
 
