@@ -121,3 +121,23 @@ test('optionsHelp: names every option', () => {
   const help = optionsHelp();
   for (const { flag } of OPTIONS) assert(help.includes(`--${flag}`), flag);
 });
+
+test('daemonOptions: registries, their mirrors and proxies', () => {
+  const options = daemonOptions(
+    parseFlags(['--registry-mirror', 'http://m.example:5000', '--http-proxy', 'http://p:1']),
+    parseConfig({ proxies: { 'https-proxy': 'http://p:2', 'no-proxy': 'a.example' } }, 'f'),
+  );
+  assert.deepEqual(options.registryMirrors, ['http://m.example:5000/']);
+  assert.deepEqual(options.proxies, { http: 'http://p:1', https: 'http://p:2', no: 'a.example' });
+  assert.throws(() => parseConfig({ proxies: { ftp: 'x' } }, 'f'), /configuration option: proxies\.ftp/);
+  assert.throws(() => parseConfig({ proxies: { 'no-proxy': 1 } }, 'f'), /"proxies\.no-proxy" must be a text/);
+  assert.throws(() => parseConfig({ 'no-proxy': 'x' }, 'f'), /configuration option: no-proxy/);
+  for (const [mirror, why] of [
+    ['m.example', /"m.example" is not a valid URI/],
+    ['ftp://m.example', /unsupported scheme "ftp"/],
+    ['http://m.example/?a=b', /query or fragment at end of the URI/],
+    ['http://u:p@m.example', /username\/password not allowed/],
+  ] as const)
+    assert.throws(() => daemonOptions({ 'registry-mirror': [mirror] }, {}), why);
+  assert.throws(() => daemonOptions({ 'max-concurrent-downloads': 0 }, {}), /invalid max concurrent downloads: 0/);
+});

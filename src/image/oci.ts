@@ -48,7 +48,7 @@ export function parseManifest(bytes: Uint8Array, mediaType = ''): Manifest {
   if (json['schemaVersion'] === 1) {
     throw new EngineError(
       'IMAGE_ARCHIVE_INVALID',
-      'Docker Image Format v1 and Docker Image manifest version 2, schema 1 support has been removed',
+      'Docker Image Format v1 and Docker Image manifest version 2, schema 1 support has been removed. More information at https://docs.docker.com/go/deprecated-image-specs/',
     );
   }
   const said =

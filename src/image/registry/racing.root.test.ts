@@ -1,0 +1,82 @@
+/** Pulls, removals, prunes and snapshots of the same images at once: what is kept is whole, and what nobody has is gone. */
+import assert from 'node:assert/strict';
+import { readdir } from 'node:fs/promises';
+import { join } from 'node:path';
+import { test } from 'node:test';
+
+import { EngineError } from '../../core/engine-error.ts';
+import { FakeRegistry } from './fake-registry.ts';
+import { DEFAULTS, Fixture, importFile, linesOf } from './fixture.ts';
+
+const RUN_MS = Number(process.env['RACE_MS'] ?? 2500);
+
+test('openImages: pulls, removals, prunes and snapshots race, and nothing is lost or left', async () => {
+  await using fixture = await Fixture.make();
+  await using registry = await FakeRegistry.start();
+  const images = await fixture.open('race');
+  // Layers that images share, in different places: [a] [a b] [a b c] [b] [c a].
+  const { layers, config } = registry.addImage('r', 'base', [3000, 4000, 5000]);
+  const file = JSON.parse(registry.blobs.get(config.digest)!.toString());
+  const tags = ['0', '01', '012', '1', '20'];
+  for (const tag of tags) {
+    const chosen = [...tag].map(Number);
+    const diffIds = chosen.map((i) => file.rootfs.diff_ids[i]);
+    const bytes = Buffer.from(JSON.stringify({ ...file, author: tag, rootfs: { type: 'layers', diff_ids: diffIds } }));
+    const blob = registry.addBlob(bytes, config.mediaType);
+    const content = { schemaVersion: 2, config: blob, layers: chosen.map((i) => layers[i]) };
+    registry.addManifest('r', tag, content, 'application/vnd.docker.distribution.manifest.v2+json');
+  }
+  const endMs = performance.now() + RUN_MS;
+  const inUse = new Map<string, string>();
+  const usedBy = (imageId: string): { containerId: string; running: boolean } | null => {
+    const containerId = [...inUse].find(([, id]) => id === imageId)?.[0];
+    return containerId === undefined ? null : { containerId, running: true };
+  };
+  const counts: Record<string, number> = {};
+  const over = async (name: string, step: (i: number) => Promise<unknown>): Promise<void> => {
+    for (let i = 0; performance.now() < endMs; i++) {
+      try {
+        await step(i);
+        counts[name] = (counts[name] ?? 0) + 1;
+      } catch (error) {
+        // Removed meanwhile, or in use: what a client would be told.
+        if (!(error instanceof EngineError) || !['IMAGE_NOT_FOUND', 'IMAGE_IN_USE'].includes(error.code)) throw error;
+        await new Promise((resolve) => setTimeout(resolve, 5));
+      }
+    }
+  };
+  const nameOf = (i: number): string => `${registry.host}/r:${tags[i % tags.length]}`;
+  await Promise.all([
+    over('pull', async (i) => await linesOf(images.pull({ ...DEFAULTS, reference: nameOf(i) }))),
+    over('pull too', async (i) => await linesOf(images.pull({ ...DEFAULTS, reference: nameOf(3 * i) }))),
+    over('remove', async (i) => await images.remove(nameOf(2 * i), { force: true, prune: true }, usedBy)),
+    over('prune', async () => {
+      await new Promise((resolve) => setTimeout(resolve, 100));
+      await images.prune({ matches: () => true, danglingOnly: false }, usedBy);
+    }),
+    over('import', async (i) => await importFile(images, `i:${i % 2}`, String(i))),
+    over('snapshot', async (i) => {
+      const container = `c${i}`;
+      const { id } = images.resolve(nameOf(4 * i));
+      inUse.set(container, id);
+      try {
+        await images.snapshots.create(container, id);
+        assert.ok((await images.snapshots.sizes(container)).rootBytes >= 0);
+      } finally {
+        await images.snapshots.remove(container);
+        inUse.delete(container);
+      }
+    }),
+  ]);
+  for (const name of ['pull', 'pull too', 'remove', 'prune', 'import', 'snapshot'])
+    assert.ok((counts[name] ?? 0) > 2, JSON.stringify(counts));
+  assert.deepEqual(await images.verify!(), []);
+  await images.prune({ matches: () => true, danglingOnly: false }, () => null);
+  for (const { id } of images.list()) await images.remove(id, { force: true, prune: true }, () => null);
+  const left = async (): Promise<string[]> =>
+    (await readdir(join(fixture.scratch, 'race/layer'))).filter((name) => !name.startsWith('empty'));
+  for (let i = 0; i < 100 && (await left()).length > 0; i++) await new Promise((resolve) => setTimeout(resolve, 20));
+  assert.deepEqual(await left(), []);
+  assert.deepEqual(await readdir(join(fixture.scratch, 'race/image/blobs/sha256')), []);
+  assert.deepEqual(await readdir(join(fixture.scratch, 'race/image/download')), []);
+});
