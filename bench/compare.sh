@@ -4,6 +4,7 @@
 # taken away so that crun works on cgroup v1.
 #   bench/compare.sh OUTDIR [bench.mjs options, e.g. --only start-latency,exec]
 #   RUNTIME=runc ENGINES="longshore dockerd" bench/compare.sh ...
+#   PROGRAM=bench/stats-load.ts ... another program than the benchmark, with the same options
 # Needs dockerd (docker.io) and podman from Debian, and the benchmark at $BENCH (default ../shared/bench).
 set -eu
 cd "$(dirname "$0")/.."
@@ -63,4 +64,4 @@ for engine in $engines; do
   esac
 done
 # shellcheck disable=SC2086
-unshare -m sh -c '[ "$RUNTIME" != crun ] || umount -l /sys/fs/cgroup/unified 2>/dev/null || true; exec "$@"' - node "$bench/bench.mjs" $arguments --runtime "$runtime=$(command -v "$runtime")" --json "$out/result.json" --markdown "$out/result.md" "$@"
+unshare -m sh -c '[ "$RUNTIME" != crun ] || umount -l /sys/fs/cgroup/unified 2>/dev/null || true; exec "$@"' - node "${PROGRAM:-$bench/bench.mjs}" $arguments --runtime "$runtime=$(command -v "$runtime")" --json "$out/result.json" --markdown "$out/result.md" "$@"
