@@ -94,6 +94,8 @@ async function infoFacts(
 
 /** Source: moby daemon/info_unix.go fillPlatformInfo(), in its order. */
 function warnings({ limits, cgroupVersion, ipv4Forwarding }: HostFacts): string[] {
+  const throttle = (v1: string, v2: string): string =>
+    cgroupVersion === 'v2' ? `No io.max (${v2}) support` : `No blkio throttle.${v1}_device support`;
   const missing: [boolean, string][] = [
     [limits.memory, 'No memory limit support'],
     [limits.swap, 'No swap limit support'],
@@ -102,6 +104,13 @@ function warnings({ limits, cgroupVersion, ipv4Forwarding }: HostFacts): string[
     [limits.cpuCfs, 'No cpu cfs period support'],
     [limits.cpuShares, 'No cpu shares support'],
     [limits.cpuset, 'No cpuset support'],
+    // On v1 no kernel has had them since 5.0, and nobody can do anything about it.
+    [limits.blkioWeight || cgroupVersion === 'v1', 'No io.weight support'],
+    [limits.blkioWeightDevice || cgroupVersion === 'v1', 'No io.weight (per device) support'],
+    [limits.blkioReadBps, throttle('read_bps', 'rbps')],
+    [limits.blkioWriteBps, throttle('write_bps', 'wbps')],
+    [limits.blkioReadIops, throttle('read_iops', 'riops')],
+    [limits.blkioWriteIops, throttle('write_iops', 'wiops')],
     [ipv4Forwarding, 'IPv4 forwarding is disabled'],
   ];
   return missing.filter(([there]) => !there).map(([, text]) => `WARNING: ${text}`);

@@ -8,7 +8,13 @@ import type { Cgroups } from '../kernel/port.ts';
 import { planUpdate, updateCgroup, weightOfShares, type CgroupNow } from './cgroup-update.ts';
 import type { OciResources } from './spec/resources.ts';
 
-const NOW: CgroupNow = { memoryLimitBytes: 100, memorySwapBytes: 200, cpuPeriodUs: 100_000, cpuQuotaUs: 50_000 };
+const NOW: CgroupNow = {
+  memoryLimitBytes: 100,
+  memorySwapBytes: 200,
+  cpuPeriodUs: 100_000,
+  cpuQuotaUs: 50_000,
+  hasBfq: true,
+};
 const plan = (version: 'v1' | 'v2', resources: OciResources, now: CgroupNow = NOW): string[] =>
   planUpdate(version, resources, now).map((write) => `${write.controller} ${write.file}=${write.value}`);
 

@@ -26,6 +26,8 @@ export interface CgroupNow {
   readonly cpuPeriodUs: number;
   /** -1: none. */
   readonly cpuQuotaUs: number;
+  /** v2: the I/O scheduler is BFQ, which has weights of its own. */
+  readonly hasBfq: boolean;
 }
 
 const CPU_PERIOD_US_DEFAULT = 100_000;
@@ -138,7 +140,11 @@ function planV2(resources: OciResources, now: CgroupNow): CgroupWrite[] {
     ...write('pids', 'max', pids === undefined ? undefined : maxOf(pids.limit)),
     ...(blockIO?.weight === undefined
       ? []
-      : [{ controller: 'io', file: 'io.bfq.weight', value: `${blockIO.weight}`, undo: defaultWeight }]),
+      : [
+          now.hasBfq
+            ? { controller: 'io', file: 'io.bfq.weight', value: `${blockIO.weight}`, undo: defaultWeight }
+            : { controller: 'io', file: 'io.weight', value: `${ioWeightOf(blockIO.weight)}`, undo: defaultWeight },
+        ]),
     ...throttleV2('rbps', blockIO?.throttleReadBpsDevice),
     ...throttleV2('wbps', blockIO?.throttleWriteBpsDevice),
     ...throttleV2('riops', blockIO?.throttleReadIOPSDevice),
@@ -191,6 +197,11 @@ export function weightOfShares(shares: number): number {
   return 1 + Math.trunc(((shares - 2) * 9999) / 262_142);
 }
 
+/** [10, 1000] to [1, 10000], as crun and runc do. */
+function ioWeightOf(weight: number): number {
+  return 1 + Math.trunc(((weight - 10) * 9999) / 990);
+}
+
 async function readNow(cgroups: Cgroups, path: string): Promise<CgroupNow> {
   const read = async (controller: string, file: string): Promise<string> =>
     (await readFile(`${cgroups.directory(controller, path)}/${file}`, 'utf8').catch(() => '')).trim();
@@ -206,15 +217,21 @@ async function readNow(cgroups: Cgroups, path: string): Promise<CgroupNow> {
       memorySwapBytes: number(swap),
       cpuPeriodUs: number(period),
       cpuQuotaUs: Number(quota || -1),
+      hasBfq: false,
     };
   }
-  const [limit, cpuMax] = await Promise.all([read('memory', 'memory.max'), read('cpu', 'cpu.max')]);
+  const [limit, cpuMax, bfq] = await Promise.all([
+    read('memory', 'memory.max'),
+    read('cpu', 'cpu.max'),
+    read('io', 'io.bfq.weight'),
+  ]);
   const [quota = 'max', period = ''] = cpuMax.split(' ');
   return {
     memoryLimitBytes: number(limit),
     memorySwapBytes: 0,
     cpuPeriodUs: period === '' ? CPU_PERIOD_US_DEFAULT : number(period),
     cpuQuotaUs: quota === 'max' || quota === '' ? -1 : number(quota),
+    hasBfq: bfq !== '',
   };
 }
 

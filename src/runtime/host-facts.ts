@@ -86,6 +86,7 @@ async function limitsV1(cgroups: Cgroups, kernel: number): Promise<HostLimits> {
 async function limitsV2(cgroups: Cgroups): Promise<HostLimits> {
   const has = (controller: string): boolean => cgroups.controllers.includes(controller);
   const io = has('io');
+  const weight = io && ((await anyChildHas(cgroups, 'io.bfq.weight')) || (await anyChildHas(cgroups, 'io.weight')));
   return {
     memory: has('memory'),
     swap: has('memory') && (await hasSwapV2(cgroups)),
@@ -99,8 +100,8 @@ async function limitsV2(cgroups: Cgroups): Promise<HostLimits> {
     cpuRealtime: false,
     cpuset: has('cpuset'),
     pids: has('pids'),
-    blkioWeight: io && (await anyChildHas(cgroups, 'io.bfq.weight')),
-    blkioWeightDevice: io && (await anyChildHas(cgroups, 'io.bfq.weight')),
+    blkioWeight: weight,
+    blkioWeightDevice: weight,
     blkioReadBps: io,
     blkioWriteBps: io,
     blkioReadIops: io,
