@@ -1,9 +1,10 @@
 /** The daemon is killed with SIGKILL under running containers: they must not notice, and nothing may be lost. */
 import assert from 'node:assert/strict';
+import { spawn } from 'node:child_process';
 import { test } from 'node:test';
 import { setTimeout as sleep } from 'node:timers/promises';
 
-import { eventually, run, TestDaemon } from '../support/daemon.ts';
+import { eventually, TestDaemon, TOOLS } from '../support/daemon.ts';
 
 const COUNT = 20;
 
@@ -24,7 +25,7 @@ test('daemon SIGKILL: 20 containers run on, none restarted, no line lost or doub
         'bb:1',
         'sh',
         '-c',
-        'n=0; (while :; do n=$((n+1)); echo line $n; sleep 0.05; done) & cat',
+        'n=0; (while :; do n=$((n+1)); echo line $n; sleep 0.1; done) & cat',
       ),
     ),
   );
@@ -40,14 +41,9 @@ test('daemon SIGKILL: 20 containers run on, none restarted, no line lost or doub
   await Promise.all(
     names.map(async (name) => {
       assert.equal(await d.ok('exec', name, 'echo', name), name);
-      const attached = await run(
-        'sh',
-        ['-c', `(echo typed-${name}; sleep 4) | timeout -k 1 30 docker attach --sig-proxy=false ${name}`],
-        { env: { DOCKER_HOST: d.host } },
-      );
-      assert.match(attached.stdout, new RegExp(`typed-${name}\n`));
+      await typedComesBack(d, name);
       const lines = (await d.ok('logs', name)).split('\n').filter((line) => line.startsWith('line'));
-      assert(lines.length > 30, `${lines.length} lines`);
+      assert(lines.length > 10, `${lines.length} lines`);
       assert.deepEqual(
         lines,
         lines.map((_, n) => `line ${n + 1}`),
@@ -55,6 +51,22 @@ test('daemon SIGKILL: 20 containers run on, none restarted, no line lost or doub
     }),
   );
 });
+
+/** Through `docker attach`: what is written to the container's `cat` is read again, however long that takes. */
+async function typedComesBack(d: TestDaemon, name: string): Promise<void> {
+  const child = spawn('docker', ['attach', '--sig-proxy=false', name], {
+    env: { ...process.env, PATH: `${process.env['PATH']}:${TOOLS}`, DOCKER_HOST: d.host },
+    stdio: ['pipe', 'pipe', 'ignore'],
+  });
+  const ended = new Promise((resolve) => child.once('close', resolve));
+  let output = '';
+  child.stdout.on('data', (chunk: Buffer) => (output += chunk.toString()));
+  child.stdin.on('error', () => {});
+  child.stdin.write(`typed-${name}\n`);
+  await eventually(`${name} answers`, () => output.includes(`typed-${name}\n`), 30_000);
+  child.kill('SIGKILL');
+  await ended;
+}
 
 test('daemon SIGKILL: exits that happen while it is away are known afterwards, with their code and time', async () => {
   await using d = await TestDaemon.start();
@@ -70,7 +82,7 @@ test('daemon SIGKILL: exits that happen while it is away are known afterwards, w
     'bb:1',
     'sh',
     '-c',
-    'test -e /x && exec sleep 60; touch /x; sleep 1; exit 3',
+    'test -e /x && exec sleep 600; touch /x; sleep 1; exit 3',
   );
   await d.ok('run', '-d', '--rm', '--name', 'goes', 'bb:1', 'sleep', '1');
   await d.down('SIGKILL');
