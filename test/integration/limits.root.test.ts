@@ -89,14 +89,14 @@ const LIMITS = {
   MemoryReservation: 32 * MIB,
   CpuShares: 512,
   CpuPeriod: 50_000,
-  CpuQuota: 25_000,
+  CpuQuota: 80_000,
   CpusetCpus: '0',
   CpusetMems: '0',
   PidsLimit: 77,
 };
 const LIMITED = isV2
-  ? [`${64 * MIB}`, `${32 * MIB}`, `${32 * MIB}`, '20', '25000 50000', '25000 50000', '0', '0', '77']
-  : [`${64 * MIB}`, `${96 * MIB}`, `${32 * MIB}`, '512', '50000', '25000', '0', '0', '77'];
+  ? [`${64 * MIB}`, `${32 * MIB}`, `${32 * MIB}`, '20', '80000 50000', '80000 50000', '0', '0', '77']
+  : [`${64 * MIB}`, `${96 * MIB}`, `${32 * MIB}`, '512', '50000', '80000', '0', '0', '77'];
 
 test('limits: each is what the kernel has, from outside and from inside', async () => {
   const device = disk === null ? null : `/dev/${disk[3]}`;
@@ -306,10 +306,10 @@ test('OOM: of the container itself 137, the flag and the event; of a child the f
   const eat = 'dd if=/dev/zero of=/dev/null bs=100M count=1 2>/dev/null';
   const limits = { Memory: 24 * MIB, MemorySwap: 24 * MIB };
   await running('oom', limits, ['sh', '-c', `exec ${eat}`]);
-  await running('oom-child', limits, ['sh', '-c', `${eat}; exit 3`]);
+  await running('child-oom', limits, ['sh', '-c', `${eat}; exit 3`]);
   for (const [name, code] of [
     ['oom', 137],
-    ['oom-child', 3],
+    ['child-oom', 3],
   ] as const) {
     assert.equal((await d.api('POST', `/containers/${name}/wait`)).json.StatusCode, code);
     assert.equal((await inspected(name)).State.OOMKilled, true);
@@ -317,7 +317,7 @@ test('OOM: of the container itself 137, the flag and the event; of a child the f
     const order = events.map(({ Action }) => Action).filter((action) => ['oom', 'die'].includes(action));
     assert.deepEqual(order, ['oom', 'die'], name);
   }
-  await removed('oom', 'oom-child');
+  await removed('oom', 'child-oom');
 });
 
 describe('stats', () => {
