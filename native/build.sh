@@ -22,9 +22,12 @@ mv "$temporary" "$output"
 # shellcheck disable=SC2086
 "$compiler" -std=gnu11 -O2 -static -s $warnings -o "$temporary" "$here/exec.c"
 mv "$temporary" "$(dirname "$output")/exec-helper"
-# The init for `--init`, where the host has none; only beside the shim that is installed.
+# The init for `--init`, where the host has none, and what makes namespaces for --userns-remap; only beside the shim that
+# is installed.
 if [ $# -eq 0 ]; then
-  # shellcheck disable=SC2086
-  "$compiler" -std=gnu11 -Os -static -s $warnings -o "$temporary" "$here/init.c"
-  mv "$temporary" "$(dirname "$output")/init"
+  for name in init holder; do
+    # shellcheck disable=SC2086
+    "$compiler" -std=gnu11 -Os -static -s $warnings -o "$temporary" "$here/$name.c"
+    mv "$temporary" "$(dirname "$output")/$name"
+  done
 fi

@@ -62,6 +62,8 @@ static bool parse_option(const char *name, const char *value)
 	if (IS("--columns")) return NUMBER(0, 65535) && (init.size.ws_col = (unsigned short)number, true);
 	if (IS("--stdin")) return parse_stdin_mode(value);
 	if (IS("--attach")) return parse_attach(value);
+	if (IS("--stdio-uid")) return NUMBER(0, UINT32_MAX - 1) && (config.stdio_uid = (uid_t)number, true);
+	if (IS("--stdio-gid")) return NUMBER(0, UINT32_MAX - 1) && (config.stdio_gid = (gid_t)number, true);
 	if (IS("--stall-ms")) return NUMBER(1, 1 << 30) && (config.stall_ms = (int)number, true);
 #undef IS
 #undef NUMBER

@@ -114,11 +114,14 @@ static struct {
 	const char *id, *state, *bundle, *runtime, *runtime_root, *cgroup, *exec_helper;
 	const char *options[RUNTIME_OPTION_MAX];
 	int option_count, stall_ms;
+	/* Of the pipes: the container's root, which may not be the host's; -1: as they are made. */
+	uid_t stdio_uid;
+	gid_t stdio_gid;
 	long run;
 	const char *log_path, *log_attributes;
 	long long log_max_size;
 	int log_max_files;
-} config = {.stall_ms = 10000, .log_attributes = "", .log_max_files = 1};
+} config = {.stall_ms = 10000, .stdio_uid = (uid_t)-1, .stdio_gid = (gid_t)-1, .log_attributes = "", .log_max_files = 1};
 
 static struct client clients[CLIENT_MAX];
 static unsigned client_top; /* slots from here on were never used, and their memory never touched */
@@ -371,6 +374,13 @@ static bool runtime_knows_id(void)
 	return access(path, F_OK) == 0;
 }
 
+/* To the container's root, so that programs may open /dev/stdout and its siblings by name. */
+static bool stdio_give(int fd)
+{
+	if (fd < 0 || (config.stdio_uid == (uid_t)-1 && config.stdio_gid == (gid_t)-1)) return true;
+	return fchown(fd, config.stdio_uid, config.stdio_gid) == 0;
+}
+
 /* Starts `run` (init) or `exec` with fresh stdio. False: errno says why, nothing was left open. */
 static bool task_launch(struct task *t)
 {
@@ -392,6 +402,7 @@ static bool task_launch(struct task *t)
 	} else {
 		if (pipe2(out, O_CLOEXEC) != 0) goto failed;
 		if (t->stdin_mode != STDIN_NONE && pipe2(in, O_CLOEXEC) != 0) goto failed;
+		if (!stdio_give(in[0]) || !stdio_give(out[1]) || !stdio_give(err[1])) goto failed;
 	}
 	int child_in = in[0] >= 0 ? in[0] : null_fd, child_out = t->tty ? null_fd : out[1];
 	t->orphans_before = orphan_count;

@@ -3,6 +3,7 @@
  * use cases need the supervisor, so it is handed over as a function that is called later.
  */
 import { EngineError } from '../core/engine-error.ts';
+import { rootOf } from '../core/id-map.ts';
 import { cgroupPathOf, ociCgroupsPath } from '../runtime/spec/cgroup-path.ts';
 import type { Container } from '../lifecycle/container.ts';
 import type { Resources } from '../supervisor/port.ts';
@@ -112,7 +113,7 @@ function partsOf(needs: ContainerNeeds): Parts {
     },
     names,
     resolver: new Resolver(lookup, names),
-    rootFiles: new RootFiles(needs.files),
+    rootFiles: new RootFiles(needs.files, rootOf(needs.daemon.ids)),
     stats: new StatsHub({
       clock: needs.clock,
       find: (id) => supervisor().get(id),

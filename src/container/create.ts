@@ -3,11 +3,12 @@
  * fails half way leaves nothing. The order of the checks is moby's, as it decides which of several errors users see.
  * Source: moby daemon/create.go, create_unix.go, container.go (v28).
  */
-import { mkdir, rm } from 'node:fs/promises';
+import { chown, mkdir, rm } from 'node:fs/promises';
 
 import { formatTime } from '../core/clock.ts';
 import type { ContainerSpec, EndpointSpec, HostSpec, ProcessSpec } from '../core/container-spec.ts';
 import { EngineError } from '../core/engine-error.ts';
+import { rootOf } from '../core/id-map.ts';
 import { newId, shortId } from '../core/id.ts';
 import type { Image } from '../image/port.ts';
 import { created } from '../lifecycle/created.ts';
@@ -82,6 +83,7 @@ async function build(parts: Parts, draft: Draft, by: Request): Promise<void> {
     },
     async () => {
       await mkdir(directory, { recursive: true, mode: 0o710 });
+      await chown(directory, 0, rootOf(parts.daemon.ids).gid);
       return async () => rm(directory, { recursive: true, force: true });
     },
   ]);

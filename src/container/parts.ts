@@ -7,6 +7,7 @@ import type { Image, Images, Platform, TreeArchive } from '../image/port.ts';
 import type { LogTending, ReadLog } from '../log/port.ts';
 import type { Network, Networks } from '../network/port.ts';
 import type { DaemonDefaults, HostFacts } from '../runtime/spec/input.ts';
+import type { UserNamespaces } from '../runtime/user-namespaces.ts';
 import type { History } from '../store/port.ts';
 import type { Supervisor } from '../supervisor/port.ts';
 import type { Volumes } from '../volume/port.ts';
@@ -36,6 +37,8 @@ export interface ContainerNeeds {
   readonly mounts: HostMounts;
   /** kernel.cgroups fits. */
   readonly cgroups: CgroupDirectories;
+  /** Asked only where the daemon remaps. */
+  readonly userNamespaces: Pick<UserNamespaces, 'create' | 'join' | 'path' | 'remove'>;
   readonly host: HostFacts;
   readonly daemon: DaemonDefaults;
   readonly settings: ContainerSettings;

@@ -12,7 +12,7 @@ test('RootFiles: hostile roots lead nowhere else, and devices and pipes are not 
   const base = await mkdtemp(join(tmpdir(), 'root-files-'));
   const root = join(base, 'root');
   await using kernel = await openKernel();
-  const files = new RootFiles(kernel.files);
+  const files = new RootFiles(kernel.files, { uid: 0, gid: 0 });
   try {
     await mkdir(join(root, 'etc'), { recursive: true });
     await mkdir(join(base, 'outside'));

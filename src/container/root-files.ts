@@ -8,6 +8,7 @@ import { posix } from 'node:path';
 import { promisify } from 'node:util';
 
 import { EngineError } from '../core/engine-error.ts';
+import type { Owner } from '../core/id-map.ts';
 import type { RootOpener } from './parts.ts';
 
 const O_PATH = 0o10_000_000; // not in node:fs
@@ -20,9 +21,12 @@ const closeFd = promisify(close);
 
 export class RootFiles {
   readonly #opener: RootOpener;
+  readonly #owner: Owner;
 
-  constructor(opener: RootOpener) {
+  /** `owner`: whose new directories are, the host's IDs of a container's root. */
+  constructor(opener: RootOpener, owner: Owner) {
     this.#opener = opener;
+    this.#owner = owner;
   }
 
   /**
@@ -58,7 +62,7 @@ export class RootFiles {
     }
   }
 
-  /** Makes the directory and its parents (0755, root's) where they are missing; also what a link names that leads nowhere. */
+  /** Makes the directory and its parents (0755, the container's root's) where they are missing; also what a link names that leads nowhere. */
   async ensureDirectory(root: string, path: string): Promise<void> {
     const clean = posix.resolve('/', path);
     const there = await this.#openDirectory(root, clean);
@@ -94,7 +98,7 @@ export class RootFiles {
       });
       if (stats === null) {
         await mkdir(path, { mode: 0o755 });
-        await lchown(path, 0, 0);
+        await lchown(path, this.#owner.uid, this.#owner.gid);
         return null;
       }
       if (stats.isSymbolicLink()) return await readlink(path);

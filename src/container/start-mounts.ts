@@ -1,11 +1,12 @@
 /** What is mounted in a container, made ready on the host for one run. Source: moby daemon/volumes_unix.go setupMounts (v28). */
-import { mkdir, realpath, stat } from 'node:fs/promises';
+import { chown, mkdir, realpath, stat } from 'node:fs/promises';
 import { posix } from 'node:path';
 
 import { EngineError } from '../core/engine-error.ts';
+import { rootOf, type Owner } from '../core/id-map.ts';
 import type { MountPoint } from '../core/mount-point.ts';
 import type { Container } from '../lifecycle/container.ts';
-import type { SpecMount } from '../runtime/spec/input.ts';
+import { idsOf, type SpecMount } from '../runtime/spec/input.ts';
 import type { VolumeUse } from '../volume/port.ts';
 import { bindSubpath } from '../volume/subpath.ts';
 import type { Undo } from './acquire-all.ts';
@@ -33,7 +34,7 @@ export async function acquireMount(
     case 'tmpfs':
       return { mount, undo: async () => {} };
     case 'bind':
-      await ensureBindSource(mount);
+      await ensureBindSource(mount, rootOf(idsOf(container.spec.host, parts.daemon)));
       return { mount: await withoutLinks(mount), undo: async () => {} };
     case 'volume':
       return withSource(run, index, await parts.volumes.acquire(mount.name, volumeUse(container, mount)));
@@ -84,10 +85,17 @@ export function shmDirectory(directory: string): string {
   return posix.join(directory, 'mounts/shm');
 }
 
-export async function mountShm(parts: Parts, target: string, sizeBytes: number): Promise<void> {
+export async function mountShm(parts: Parts, container: Container, target: string): Promise<void> {
+  const { uid, gid } = rootOf(idsOf(container.spec.host, parts.daemon));
+
   await mkdir(target, { recursive: true, mode: 0o700 });
   await parts.mounts.unmount(target); // of a run that was not given back
-  await parts.mounts.mount({ ...SHM, source: 'shm', target, data: `mode=1777,size=${sizeBytes}` });
+  await parts.mounts.mount({
+    ...SHM,
+    source: 'shm',
+    target,
+    data: `mode=1777,size=${container.spec.host.shmSizeBytes},uid=${uid},gid=${gid}`,
+  });
 }
 
 /** A subpath is bound to a place of the engine's own: what a container makes of the path later does not matter. */
@@ -125,7 +133,7 @@ export function sharesMounts({ propagation }: { readonly propagation: string }):
   return /^r?(?:shared|slave)$/.test(propagation);
 }
 
-async function ensureBindSource(mount: MountPoint): Promise<void> {
+async function ensureBindSource(mount: MountPoint, owner: Owner): Promise<void> {
   try {
     await stat(mount.source);
   } catch (error) {
@@ -134,6 +142,9 @@ async function ensureBindSource(mount: MountPoint): Promise<void> {
       const message = `invalid mount config for type "bind": bind source path does not exist: ${mount.source}`;
       throw new EngineError('MOUNT_INVALID', message, { cause: error });
     }
-    await mkdir(mount.source, { recursive: true, mode: 0o755 });
+    const first = await mkdir(mount.source, { recursive: true, mode: 0o755 });
+    if (first === undefined) return;
+    for (let made = mount.source; made.length >= first.length; made = posix.dirname(made))
+      await chown(made, owner.uid, owner.gid);
   }
 }

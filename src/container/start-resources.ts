@@ -36,6 +36,7 @@ import {
   snapshotsOf,
   volumeUse,
 } from './start-mounts.ts';
+import { releaseUserNamespace, stdioOwner, takeUserNamespace } from './start-namespaces.ts';
 
 const NO_CONSOLE = [0, 0] as const;
 
@@ -53,10 +54,14 @@ export class StartResources implements Resources {
     const { spec, id } = container;
     const donor = networkDonor(parts, container);
     const links = resolveLinks(parts, container);
-    const taken: Taken = { rootfs: '', user: null, attached: null, mounts: [] };
+    const user = await takeUserNamespace(parts, container, stack);
+    await using held = user.held;
+    const taken: Taken = { rootfs: '', account: null, attached: null, mounts: [] };
     await acquireAll(stack, [
       () => this.#takeRootfs(container, taken),
-      ...(spec.process.networkDisabled ? [] : [() => this.#takeNetwork(container, donor, links, taken)]),
+      ...(spec.process.networkDisabled
+        ? []
+        : [() => this.#takeNetwork(container, donor, { links, source: held?.networkSource }, taken)]),
       ...container.mounts.map((_, index) => async (): Promise<Undo> => {
         const { mount: ready, undo } = await acquireMount(this.#run(container), index);
         taken.mounts[index] = ready;
@@ -65,8 +70,8 @@ export class StartResources implements Resources {
     ]);
     parts.networks.tellConnected(id); // behind the mounts, as dockerd
     const shmPath = await this.#takeShm(container, stack);
-    const { rootfs, user, attached } = taken;
-    if (user === null) throw new Error('the rootfs was taken without its user');
+    const { rootfs, account, attached } = taken;
+    if (account === null) throw new Error('the rootfs was taken without its user');
     const files =
       attached === null
         ? {}
@@ -90,9 +95,10 @@ export class StartResources implements Resources {
       id,
       spec: { ...spec, process },
       rootfsPath: rootfs,
-      user,
+      user: account,
       linkEnv: linkEnv(parts, container, links),
       mounts: [...fileMounts(files, taken.mounts), ...taken.mounts],
+      userNamespacePath: user.path,
       networkNamespacePath: attached?.namespacePath ?? null,
       pidModePid: donorPid(parts, container, 'PID'),
       ipcModePid: donorPid(parts, container, 'IPC'),
@@ -114,6 +120,7 @@ export class StartResources implements Resources {
       tty: spec.process.tty,
       stdin: spec.process.openStdin ? (spec.process.stdinOnce ? 'once' : 'open') : 'none',
       consoleSize: spec.host.consoleSize,
+      ...stdioOwner(parts, container),
       log: logFileFor(parts, container),
     };
   }
@@ -133,6 +140,7 @@ export class StartResources implements Resources {
       async () => this.#releaseShm(container),
       ...container.mounts.map((_, index) => async () => releaseMount(this.#run(container), index)),
       async () => this.#runMounts.release(container.id),
+      async () => releaseUserNamespace(parts, container),
     ]);
     parts.namespacePaths.delete(container.id);
   }
@@ -206,11 +214,11 @@ export class StartResources implements Resources {
     const undo = async (): Promise<void> => this.#runMounts.release(id);
     taken.rootfs = await this.#runMounts.acquire(container);
     try {
-      const [user] = await Promise.all([
+      const [account] = await Promise.all([
         accountOf(this.#parts, container, taken.rootfs, container.spec.process.user),
         ensureWorkingDirectory(this.#parts, container, taken.rootfs),
       ]);
-      taken.user = user;
+      taken.account = account;
     } catch (error) {
       await undo();
       throw error;
@@ -221,13 +229,14 @@ export class StartResources implements Resources {
   async #takeNetwork(
     container: Container,
     donor: Container | null,
-    links: readonly ResolvedLink[],
+    { links, source }: { readonly links: readonly ResolvedLink[]; readonly source: string | undefined },
     taken: Taken,
   ): Promise<Undo> {
     const { networks, namespacePaths, settings } = this.#parts;
     const filesDir = containerDirectory(settings.dataRoot, container.id);
     await mkdir(filesDir, { recursive: true, mode: 0o710 });
-    const attached = await networks.attach(attachRequest(container, donor, links, { filesDir, dns: settings.dns }));
+    const request = attachRequest(container, donor, links, { filesDir, dns: settings.dns });
+    const attached = await networks.attach(source === undefined ? request : { ...request, namespaceSource: source });
     taken.attached = attached;
     if (attached.namespacePath !== null) namespacePaths.set(container.id, attached.namespacePath);
     return async () => {
@@ -239,7 +248,7 @@ export class StartResources implements Resources {
   /** null: /dev/shm is the container's own or the host's. */
   async #takeShm(container: Container, stack: AsyncDisposableStack): Promise<string | null> {
     const { settings, mounts } = this.#parts;
-    const { ipcMode, shmSizeBytes } = container.spec.host;
+    const { ipcMode } = container.spec.host;
     const donor = ipcDonor(this.#parts, container);
     if (donor !== null) {
       return donor.spec.host.ipcMode === 'host'
@@ -248,7 +257,7 @@ export class StartResources implements Resources {
     }
     if (ipcMode !== 'shareable') return null;
     const target = shmDirectory(containerDirectory(settings.dataRoot, container.id));
-    await mountShm(this.#parts, target, shmSizeBytes);
+    await mountShm(this.#parts, container, target);
     stack.defer(async () => void (await mounts.unmount(target)));
     return target;
   }
@@ -286,7 +295,7 @@ export class StartResources implements Resources {
 
 interface Taken {
   rootfs: string;
-  user: ResolvedUser | null;
+  account: ResolvedUser | null;
   attached: Attached | null;
   readonly mounts: SpecMount[];
 }

@@ -43,6 +43,8 @@ export const ERROR_KINDS = {
   CONTAINER_PATH_NOT_FOUND: 'not-found',
   CONTAINER_PATH_INVALID: 'invalid',
 
+  ID_NOT_MAPPED: 'invalid', // an owner outside of --userns-remap's ranges
+
   EXEC_NOT_FOUND: 'not-found',
   EXEC_CONFLICT: 'conflict',
 

@@ -40,6 +40,7 @@ export interface DaemonOptions {
   readonly defaultShmSizeBytes: number;
   readonly defaultUlimits: readonly { readonly name: string; readonly soft: number; readonly hard: number }[];
   readonly noNewPrivileges: boolean;
+  readonly usernsRemap: string;
   readonly init: boolean;
   readonly logDriver: string;
   readonly logOptions: Readonly<Record<string, string>>;
@@ -104,6 +105,7 @@ export function daemonOptions(flags: Values, file: Values): DaemonOptions {
     defaultShmSizeBytes: parseSize('default-shm-size', v['default-shm-size']),
     defaultUlimits: (v['default-ulimit'] as string[]).map(parseUlimit),
     noNewPrivileges: v['no-new-privileges'],
+    usernsRemap: v['userns-remap'],
     init: v['init'],
     logDriver: v['log-driver'],
     logOptions: v['log-opt'],

@@ -13,6 +13,7 @@ import { createBuilder } from '../build/builder.ts';
 import { openContainers } from '../container/containers.ts';
 import type { Containers } from '../container/port.ts';
 import { systemClock } from '../core/clock.ts';
+import { isRemapped } from '../core/id-map.ts';
 import type { Logger } from '../core/log.ts';
 import { EventBus } from '../event/event-bus.ts';
 import { openImages } from '../image/images.ts';
@@ -31,11 +32,13 @@ import type { Networks } from '../network/port.ts';
 import { findInit } from '../runtime/detect.ts';
 import { readHostFacts as readRuntimeFacts } from '../runtime/host-facts.ts';
 import { openRuntime } from '../runtime/oci-runtime.ts';
+import { UserNamespaces } from '../runtime/user-namespaces.ts';
 import { openStore } from '../store/store.ts';
 import { openSupervisor } from '../supervisor/supervisor.ts';
 import { openVolumes } from '../volume/volumes.ts';
 import type { Volumes } from '../volume/port.ts';
 import { isLoopback, type DaemonOptions } from './daemon-options.ts';
+import { remappedDataRoot, resolveRemap } from './remap.ts';
 import { describeStuck } from './stuck.ts';
 import { loadedOnce, recoverEngine } from './recovery.ts';
 import { openSystem } from './system.ts';
@@ -58,7 +61,7 @@ export interface Engine extends AsyncDisposable {
 }
 
 export async function openEngine({
-  options,
+  options: given,
   logger,
 }: {
   readonly options: DaemonOptions;
@@ -66,6 +69,8 @@ export async function openEngine({
 }): Promise<Engine> {
   await using opening = new AsyncDisposableStack();
   const clock = systemClock;
+  const ids = await resolveRemap(given.usernsRemap, logger);
+  const options = { ...given, dataRoot: await remappedDataRoot(given.dataRoot, ids) };
   const { dataRoot, execRoot } = options;
   checkDefaultLog({ driver: options.logDriver, options: options.logOptions });
   await Promise.all([
@@ -87,6 +92,7 @@ export async function openEngine({
     openImages({
       dataRoot,
       kernel,
+      ids,
       store,
       events,
       clock,
@@ -102,8 +108,9 @@ export async function openEngine({
       clock,
       logger,
       ...options.network.networks,
+      ids,
     }),
-    openVolumes({ dataRoot, kernel, store, events, clock, logger }),
+    openVolumes({ dataRoot, kernel, store, events, clock, logger, ids }),
   ]);
   const images = watching.images(plainImages);
   const networks = watching.networks(plainNetworks);
@@ -121,7 +128,7 @@ export async function openEngine({
       logger,
     }),
   );
-  const archive = treeArchive(kernel);
+  const archive = treeArchive(kernel, ids);
   const initPath = await findInit(dirname(nativeProgram('shim')));
   const logTending = opening.use(
     openLogTending({
@@ -155,8 +162,10 @@ export async function openEngine({
     files: kernel.files,
     mounts: kernel.mounts,
     cgroups: kernel.cgroups,
+    userNamespaces: new UserNamespaces({ kernel, holder: nativeProgram('holder'), execRoot }),
     host,
     daemon: {
+      ids,
       cgroupParent: options.cgroupParent,
       cgroupDriver,
       init: options.init,
@@ -223,7 +232,7 @@ export async function openEngine({
     lookUpOwner: createOwnerLookup(kernel.files),
     fetch: (url) => fetch(url),
   });
-  const system = openSystem({ options, host, cgroupDriver, runtimes, initPath });
+  const system = openSystem({ options, host, cgroupDriver, runtimes, initPath, remapped: isRemapped(ids) });
   const registry = openRegistries(registryOptions(options));
   const tls = await tlsFiles(options);
   const listenerOf = (host: string, group: string, scope: Scope | null): Listener => {

@@ -6,7 +6,7 @@ import { fileURLToPath } from 'node:url';
 import { EngineError } from '../core/engine-error.ts';
 
 /** @throws {EngineError} HOST_UNSUPPORTED when it was not built */
-export function nativeProgram(name: 'shim' | 'exec-helper'): string {
+export function nativeProgram(name: 'shim' | 'exec-helper' | 'holder'): string {
   const here = dirname(fileURLToPath(import.meta.url));
   for (const directory of ['.', '../..', '../../dist']) {
     const candidate = join(here, directory, name);

@@ -230,6 +230,13 @@ export const OPTIONS = [
     help: 'Set no-new-privileges for every container',
   },
   {
+    flag: 'userns-remap',
+    kind: 'text',
+    fallback: '',
+    group: 'Running containers',
+    help: 'Remap containers by the subordinate IDs of user, user:group, uid:gid, or "default" (dockremap)',
+  },
+  {
     flag: 'init',
     kind: 'flag',
     fallback: false,

@@ -20,6 +20,8 @@ export interface SystemNeeds {
   readonly runtimes: Runtimes;
   /** null: there is none, and --init is refused. */
   readonly initPath: string | null;
+  /** --userns-remap */
+  readonly remapped: boolean;
 }
 
 export function openSystem(needs: SystemNeeds): System {
@@ -40,7 +42,7 @@ export function openSystem(needs: SystemNeeds): System {
 
 async function infoFacts(
   id: string,
-  { options, host, cgroupDriver, runtimes, initPath }: SystemNeeds,
+  { options, host, cgroupDriver, runtimes, initPath, remapped }: SystemNeeds,
 ): Promise<InfoFacts> {
   const facts = await readHostFacts(options.dataRoot);
   const { limits } = host;
@@ -75,6 +77,7 @@ async function infoFacts(
     securityOptions: [
       ...(host.apparmorProfiles === null ? [] : ['name=apparmor']),
       ...(host.seccomp ? [`name=seccomp,profile=${options.seccompProfile}`] : []),
+      ...(remapped ? ['name=userns'] : []),
       ...(host.cgroupVersion === 'v2' ? ['name=cgroupns'] : []),
       ...(options.noNewPrivileges ? ['name=no-new-privileges'] : []),
     ],

@@ -3,6 +3,7 @@ import { dirname, join } from 'node:path';
 
 import type { Clock } from '../core/clock.ts';
 import { EngineError } from '../core/engine-error.ts';
+import { NO_REMAP, type IdMap } from '../core/id-map.ts';
 import type { Logger } from '../core/log.ts';
 import type { EventPublisher } from '../event/port.ts';
 import type { Kernel } from '../kernel/port.ts';
@@ -29,11 +30,14 @@ import { verifyStores } from './verify.ts';
 import { matchesPlatform, platformMismatch } from './platform.ts';
 import type { Digest, HistoryEntry, Image, Images, Platform, Progress, Snapshots } from './port.ts';
 import { parseReference, withDefaultTag } from './reference.ts';
+import { shiftedFiles } from './shifted-files.ts';
 import { SnapshotStore } from './snapshots.ts';
 
 export interface ImagesOptions {
   readonly dataRoot: string;
   readonly kernel: Kernel;
+  /** Whose layers and tops of containers are on disk; nobody else's where it is left out. */
+  readonly ids?: IdMap;
   readonly store: Store;
   readonly events: EventPublisher;
   readonly clock: Clock;
@@ -46,16 +50,17 @@ export interface ImagesOptions {
 
 /** Reads records only; left-overs of a crash are removed before it resolves, off the main loop. */
 export async function openImages(options: ImagesOptions): Promise<Images> {
-  const { dataRoot, kernel, store, logger } = options;
+  const { dataRoot, kernel, store, logger, ids = NO_REMAP } = options;
   const [blobs, layers] = await Promise.all([
     BlobStore.open(join(dataRoot, 'image', 'blobs')),
-    LayerStore.open({ directory: join(dataRoot, 'layer'), files: kernel.files, store, logger }),
+    LayerStore.open({ directory: join(dataRoot, 'layer'), files: shiftedFiles(kernel.files, ids), store, logger }),
   ]);
   const table = new ImageTable(store);
   const stores = new ImageStores({ ...options, dockerVersion: options.dockerVersion ?? '', blobs, table, layers });
   const snapshots = await SnapshotStore.open({
     directory: join(dataRoot, 'snapshot'),
     kernel,
+    ids,
     layers,
     images: table,
     store,

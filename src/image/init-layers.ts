@@ -4,9 +4,10 @@
  * programs that look for /.dockerenv find it. Made once for each image's top layer, beside it, and gone with it.
  * Source: moby daemon/initlayer/setup_unix.go (v28).
  */
-import { chmod, lstat, mkdir, rename, symlink, unlink, writeFile } from 'node:fs/promises';
+import { chmod, lchown, lstat, mkdir, rename, symlink, unlink, writeFile } from 'node:fs/promises';
 import { join } from 'node:path';
 
+import type { Owner } from '../core/id-map.ts';
 import type { Kernel } from '../kernel/port.ts';
 
 import type { LayerStore } from './layer-store.ts';
@@ -21,12 +22,15 @@ const MODE = 0o755;
 export class InitLayers {
   readonly #kernel: Kernel;
   readonly #layers: LayerStore;
+  /** The host's IDs of a container's root. */
+  readonly #owner: Owner;
   /** By path; a failed one is tried again. */
   readonly #made = new Map<string, Promise<void>>();
 
-  constructor(kernel: Kernel, layers: LayerStore) {
+  constructor(kernel: Kernel, layers: LayerStore, owner: Owner) {
     this.#kernel = kernel;
     this.#layers = layers;
+    this.#owner = owner;
   }
 
   /** Unmounts what a crash left half made; the directories are the layer store's to sweep. */
@@ -65,10 +69,11 @@ export class InitLayers {
     ];
     try {
       for (const directory of [scratch, upperDir, workDir, target]) await mkdir(directory, { mode: 0o700 });
+      await lchown(upperDir, this.#owner.uid, this.#owner.gid);
       await chmod(upperDir, MODE); // the root of the mount shows its attributes, whatever the umask
       await mounts.overlay({ lowerDirs, upper: { upperDir, workDir }, target });
       try {
-        await fill(target);
+        await fill(target, this.#owner);
       } finally {
         await mounts.unmount(target);
       }
@@ -81,14 +86,15 @@ export class InitLayers {
   }
 }
 
-async function fill(root: string): Promise<void> {
-  for (const path of DIRECTORIES) await place(root, path, async (at) => await mkdir(at, { mode: MODE }));
-  for (const path of FILES) await place(root, path, async (at) => await writeFile(at, '', { mode: MODE, flag: 'wx' }));
-  for (const [path, to] of LINKS) await place(root, path, async (at) => await symlink(to, at));
+async function fill(root: string, owner: Owner): Promise<void> {
+  for (const path of DIRECTORIES) await place(root, path, owner, async (at) => await mkdir(at, { mode: MODE }));
+  for (const path of FILES)
+    await place(root, path, owner, async (at) => await writeFile(at, '', { mode: MODE, flag: 'wx' }));
+  for (const [path, to] of LINKS) await place(root, path, owner, async (at) => await symlink(to, at));
 }
 
 /** A file or link of the image that is in the way goes, so that nothing is ever followed; directories stay. */
-async function place(root: string, path: string, make: (at: string) => Promise<void>): Promise<void> {
+async function place(root: string, path: string, owner: Owner, make: (at: string) => Promise<void>): Promise<void> {
   const names = path.slice(1).split('/');
   let at = root;
   for (const [index, name] of names.entries()) {
@@ -101,6 +107,7 @@ async function place(root: string, path: string, make: (at: string) => Promise<v
     if (there !== null) await unlink(at);
     if (index < names.length - 1) await mkdir(at, { mode: MODE });
     else await make(at);
+    await lchown(at, owner.uid, owner.gid);
     if (index < names.length - 1 || !(await lstat(at)).isSymbolicLink()) await chmod(at, MODE); // whatever the umask
   }
 }

@@ -3,6 +3,7 @@ import { constants, type BigIntStats } from 'node:fs';
 import { open, readlink } from 'node:fs/promises';
 
 import { decodeFileName, fsPath } from '../core/file-name.ts';
+import { toContainer, type IdMap } from '../core/id-map.ts';
 import type { Files } from '../kernel/port.ts';
 
 import { readAhead } from './read-ahead.ts';
@@ -33,13 +34,16 @@ interface Loaded {
 
 export class TarPacker {
   readonly #files: Files;
+  readonly #ids: IdMap;
   /** Names of files with several links, by device and inode. */
   readonly #links = new Map<string, string>();
   #waiting: Buffer[] = [];
   #waitingBytes = 0;
 
-  constructor(files: Files) {
+  /** Owners are told as containers of `ids` see them. */
+  constructor(files: Files, ids: IdMap) {
     this.#files = files;
+    this.#ids = ids;
   }
 
   /** The files of one run, read ahead of each other. */
@@ -161,8 +165,7 @@ export class TarPacker {
         name: type === 'directory' ? `${name}/` : name,
         type: written,
         mode: Number(stat.mode) & 0o7777,
-        uid: Number(stat.uid),
-        gid: Number(stat.gid),
+        ...toContainer(this.#ids, { uid: Number(stat.uid), gid: Number(stat.gid) }),
         sizeBytes,
         mtimeNs: stat.mtimeNs,
         linkName,

@@ -2,6 +2,7 @@
  * `docker save`: a docker-archive that is an OCI layout too. Layers go in uncompressed, byte for byte as they came.
  * Source: moby v28 image/tarexport/save.go, OCI image spec image-layout.md.
  */
+import { NO_REMAP } from '../core/id-map.ts';
 import { EngineError } from '../core/engine-error.ts';
 
 import { digestOf } from './digest.ts';
@@ -51,7 +52,7 @@ export function saveImages(
 async function* archive(stores: ImageStores, chosen: readonly Saved[]): AsyncGenerator<Uint8Array> {
   using lease = stores.layers.lease();
   for (const { record } of chosen) for (const id of record.chainIds) lease.hold(id);
-  const packer = new TarPacker(stores.kernel.files);
+  const packer = new TarPacker(stores.kernel.files, NO_REMAP);
   const written = new Set<Digest>();
   const blob = async function* (bytes: Buffer): AsyncGenerator<Uint8Array> {
     const digest = digestOf(bytes);

@@ -2,10 +2,11 @@
  * The writable top of each container: DIRECTORY/ID/{diff,work,merged}, an overlay mount while somebody needs it.
  * Which layers lie under it is kept in a record, so that they outlive their image's removal.
  */
-import { chmod, mkdir, readdir } from 'node:fs/promises';
+import { chmod, chown, mkdir, readdir } from 'node:fs/promises';
 import { join } from 'node:path';
 
 import { EngineError, messageOf } from '../core/engine-error.ts';
+import { rootOf, type IdMap } from '../core/id-map.ts';
 import type { Logger } from '../core/log.ts';
 import type { Kernel } from '../kernel/port.ts';
 import type { Collection, Store } from '../store/port.ts';
@@ -16,6 +17,7 @@ import { InitLayers } from './init-layers.ts';
 import type { LayerStore } from './layer-store.ts';
 import type { Digest, Image, Snapshots } from './port.ts';
 import { isDigest } from './reference.ts';
+import { shiftedFiles } from './shifted-files.ts';
 import { diffTree, upperTar } from './upper-tree.ts';
 import { sizeOfTree } from './tree-size.ts';
 
@@ -43,6 +45,7 @@ export type CommitLayer = (options: {
 export class SnapshotStore implements Snapshots {
   readonly #directory: string;
   readonly #kernel: Kernel;
+  readonly #ids: IdMap;
   readonly #layers: LayerStore;
   readonly #inits: InitLayers;
   readonly #images: ImageTable;
@@ -58,8 +61,9 @@ export class SnapshotStore implements Snapshots {
   private constructor(options: SnapshotStoreOptions) {
     this.#directory = options.directory;
     this.#kernel = options.kernel;
+    this.#ids = options.ids;
     this.#layers = options.layers;
-    this.#inits = new InitLayers(options.kernel, options.layers);
+    this.#inits = new InitLayers(options.kernel, options.layers, rootOf(options.ids));
     this.#images = options.images;
     this.#logger = options.logger;
     this.#commitLayer = options.commitLayer;
@@ -101,14 +105,19 @@ export class SnapshotStore implements Snapshots {
     this.#snapshots.set(containerId, record);
     try {
       await this.#inits.ensure(chainIds, this.#imageDirs(chainIds));
-      await mkdir(join(this.#directory, containerId), { mode: 0o710 });
+      const root = rootOf(this.#ids);
+      const directory = join(this.#directory, containerId);
+      await mkdir(directory, { mode: 0o710 });
+      await chown(directory, 0, root.gid);
       const { upperDir, workDir, mergedDir } = this.describe(containerId);
       await Promise.all([
         mkdir(upperDir, { mode: 0o755 }),
         mkdir(workDir, { mode: 0o700 }),
         mkdir(mergedDir, { mode: 0o700 }),
       ]);
-      await chmod(upperDir, 0o755); // the root of the mount shows the attributes of the top, whatever the umask
+      // The root of the mount shows the attributes of the top, whatever the umask.
+      await chown(upperDir, root.uid, root.gid);
+      await chmod(upperDir, 0o755);
     } catch (error) {
       await this.remove(containerId);
       throw error;
@@ -201,7 +210,7 @@ export class SnapshotStore implements Snapshots {
 
   async commit(containerId: string, commit: Parameters<Snapshots['commit']>[1]): Promise<Image> {
     const { chainIds } = this.#need(containerId);
-    const tar = upperTar(this.describe(containerId).upperDir, this.#kernel.files);
+    const tar = upperTar(this.describe(containerId).upperDir, shiftedFiles(this.#kernel.files, this.#ids), this.#ids);
     return await this.#commitLayer({ tar, chainIds, commit });
   }
 
@@ -248,6 +257,7 @@ export class SnapshotStore implements Snapshots {
 export interface SnapshotStoreOptions {
   readonly directory: string;
   readonly kernel: Kernel;
+  readonly ids: IdMap;
   readonly layers: LayerStore;
   readonly images: ImageTable;
   readonly store: Store;

@@ -7,6 +7,7 @@ import { join } from 'node:path';
 import { Readable } from 'node:stream';
 import { after, before, beforeEach, test } from 'node:test';
 
+import { NO_REMAP } from '../core/id-map.ts';
 import { openKernel } from '../kernel/kernel.ts';
 import type { Kernel } from '../kernel/port.ts';
 
@@ -22,7 +23,7 @@ let tree: TreeArchive;
 
 before(async () => {
   kernel = await openKernel();
-  tree = treeArchive(kernel);
+  tree = treeArchive(kernel, NO_REMAP);
 });
 after(async () => await kernel[Symbol.asyncDispose]());
 beforeEach(async (t) => {

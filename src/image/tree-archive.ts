@@ -9,6 +9,7 @@ import { posix } from 'node:path';
 
 import { formatTime } from '../core/clock.ts';
 import { EngineError } from '../core/engine-error.ts';
+import type { IdMap } from '../core/id-map.ts';
 import type { Files, Kernel } from '../kernel/port.ts';
 
 import { ByteSource } from './byte-source.ts';
@@ -16,6 +17,7 @@ import { decompress } from './compression.ts';
 import { extractInto } from './extract-into.ts';
 import { TarPacker } from './pack-tree.ts';
 import type { PathStat, TreeArchive } from './port.ts';
+import { shiftedFiles } from './shifted-files.ts';
 import {
   absolutePath,
   followInRoot,
@@ -40,8 +42,9 @@ const GO_MODE = {
   sticky: 1 << 20,
 };
 
-export function treeArchive(kernel: Pick<Kernel, 'files'>): TreeArchive {
-  const { files } = kernel;
+/** Owners in archives are those that containers of `ids` see. */
+export function treeArchive(kernel: Pick<Kernel, 'files'>, ids: IdMap): TreeArchive {
+  const files = shiftedFiles(kernel.files, ids);
   return {
     stat: async (root, path) => {
       const absolute = absolutePath(path);
@@ -50,7 +53,10 @@ export function treeArchive(kernel: Pick<Kernel, 'files'>): TreeArchive {
     read: async (root, path, name) => {
       const absolute = absolutePath(path);
       const stat = await lstatInRoot(files, root, absolute);
-      return { stat: await describe(files, root, absolute, stat), tar: pack(files, root, absolute, stat, name) };
+      return {
+        stat: await describe(files, root, absolute, stat),
+        tar: pack(new TarPacker(files, ids), { files, root, absolute, stat, as: name }),
+      };
     },
     write: async (root, path, tar, options) => {
       const target = await followInRoot(files, root, absolutePath(path));
@@ -64,12 +70,11 @@ export function treeArchive(kernel: Pick<Kernel, 'files'>): TreeArchive {
         await source.close();
       }
     },
-    export: (root) => exportTree(files, root),
+    export: (root) => exportTree(new TarPacker(files, ids), root),
   };
 }
 
-async function* exportTree(files: Files, root: string): AsyncGenerator<Uint8Array> {
-  const packer = new TarPacker(files);
+async function* exportTree(packer: TarPacker, root: string): AsyncGenerator<Uint8Array> {
   for await (const run of walkRuns(root)) yield* packer.run(run.map((entry) => ({ ...entry, name: entry.path })));
   yield* packer.end();
 }
@@ -86,13 +91,15 @@ async function describe(files: Files, root: string, absolute: string, stat: BigI
 
 /** First the path itself under its base name, then, of a directory, what is in it. */
 async function* pack(
-  files: Files,
-  root: string,
-  absolute: string,
-  stat: BigIntStats,
-  as = posix.basename(absolute),
+  packer: TarPacker,
+  {
+    files,
+    root,
+    absolute,
+    stat,
+    as = posix.basename(absolute),
+  }: { files: Files; root: string; absolute: string; stat: BigIntStats; as: string | undefined },
 ): AsyncGenerator<Uint8Array> {
-  const packer = new TarPacker(files);
   const { directory, base } = splitPath(absolute);
   const name = as === '/' ? '' : as; // below "/" the slash is the separator
   await using parent = await openDirectoryInRoot(files, root, directory);

@@ -7,6 +7,7 @@ import { lstat, open, readdir, type FileHandle } from 'node:fs/promises';
 import { join } from 'node:path';
 
 import { decodeFileName, fsPath } from '../core/file-name.ts';
+import { toContainer, type IdMap } from '../core/id-map.ts';
 import type { Files } from '../kernel/port.ts';
 
 import { TarPacker } from './pack-tree.ts';
@@ -41,8 +42,8 @@ export async function diffTree(upper: string, lowers: readonly string[], files: 
 }
 
 /** The top as a layer's tar: whiteouts spelled as the OCI image spec has them. */
-export async function* upperTar(upper: string, files: Files): AsyncGenerator<Buffer> {
-  const packer = new TarPacker(files);
+export async function* upperTar(upper: string, files: Files, ids: IdMap): AsyncGenerator<Buffer> {
+  const packer = new TarPacker(files, ids);
   for await (const entry of walkTree(upper)) {
     const { path, stat } = entry;
     const slash = path.lastIndexOf('/') + 1;
@@ -60,8 +61,7 @@ export async function* upperTar(upper: string, files: Files): AsyncGenerator<Buf
         name: `${path}/.wh..wh..opq`,
         type: 'file',
         mode: Number(stat.mode & PERMISSIONS),
-        uid: Number(stat.uid),
-        gid: Number(stat.gid),
+        ...toContainer(ids, { uid: Number(stat.uid), gid: Number(stat.gid) }),
         mtimeNs: stat.mtimeNs,
       });
     }

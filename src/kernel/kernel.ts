@@ -67,7 +67,7 @@ function mountsOver(worker: WorkerClient): Mounts {
 
 function linkLayerOver(worker: WorkerClient): LinkLayer {
   return {
-    createNamespace: (path) => worker.call('createNamespace', path),
+    createNamespace: (path, source) => worker.call('createNamespace', path, source),
     removeNamespace: (path) => worker.call('removeNamespace', path),
     ensureBridge: (options) => worker.call('ensureBridge', options),
     connectVeth: (options) => worker.call('connectVeth', options),

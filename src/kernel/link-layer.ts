@@ -34,7 +34,7 @@ import {
 } from './link-message.ts';
 import { parseAttributes, parseString, type Message, type Request } from './netlink.ts';
 import { NetlinkSocket } from './netlink-socket.ts';
-import { createNamespaceAt, insideNamespace, removeNamespaceAt } from './netns.ts';
+import { bindNamespaceAt, createNamespaceAt, insideNamespace, removeNamespaceAt } from './netns.ts';
 import type { InterfaceAddress, LinkLayer } from './port.ts';
 import { writeSysctlHere } from './namespace-socket.ts';
 
@@ -53,11 +53,13 @@ export function closeLinkLayer(): void {
   hostSocket = null;
 }
 
-export function createNamespace(path: string): void {
-  createNamespaceAt(path, () => {
+export function createNamespace(path: string, source?: string): void {
+  const setUp = (): void => {
     using socket = new NetlinkSocket();
     socket.run([setLinkUp({ index: LOOPBACK_INDEX, name: 'lo' })]);
-  });
+  };
+  if (source === undefined) createNamespaceAt(path, setUp);
+  else bindNamespaceAt(path, source, setUp);
 }
 
 export const removeNamespace = removeNamespaceAt;

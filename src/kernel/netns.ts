@@ -40,6 +40,25 @@ export function insideNamespaceAt<T>(path: string, action: () => T): T {
   }
 }
 
+/** Binds the namespace of somebody else's at `path` and runs `action` in it; takes the mount away when anything fails. */
+export function bindNamespaceAt(path: string, source: string, action: () => void): void {
+  const made = ensureMountPoint(path);
+  let mounted = false;
+  try {
+    check(
+      native.mount(text(source, 'mount'), path, '', MS_BIND, null),
+      'mount',
+      () => `${quoted(source)}, ${quoted(path)}, MS_BIND`,
+    );
+    mounted = true;
+    insideNamespaceAt(path, action);
+  } catch (error) {
+    if (mounted) native.umount2(path, MNT_DETACH | UMOUNT_NOFOLLOW);
+    if (made) native.unlinkat(-100, path, 0);
+    throw error;
+  }
+}
+
 /** Makes a namespace, binds it at `path` and runs `action` in it; takes the mount away when anything fails. */
 export function createNamespaceAt(path: string, action: () => void): void {
   const made = ensureMountPoint(path);

@@ -50,8 +50,8 @@ export interface InterfaceAddress {
 }
 
 export interface LinkLayer {
-  /** A named network namespace, bind-mounted at `path`, with lo up. */
-  createNamespace(path: string): Promise<void>;
+  /** A named network namespace, bind-mounted at `path`, with lo up: a new one, or the one that `source` leads to. */
+  createNamespace(path: string, source?: string): Promise<void>;
   /** Unmounts and unlinks; the kernel takes its interfaces away by itself. */
   removeNamespace(path: string): Promise<void>;
   /** Makes the bridge if it is missing, sets MTU and addresses, brings it up. */

@@ -219,7 +219,7 @@ export class Attachments {
     const plan = files.plan(sandbox, { internal: this.#needsResolver(sandbox), links: this.#linkLines(sandbox) });
     const written = files.write(sandbox.filesDir, plan);
     const published = this.#publish(sandbox, gateway);
-    const plugged = this.#options.interfaces.plugAll(sandbox, request.sysctls);
+    const plugged = this.#options.interfaces.plugAll(sandbox, request);
     // All must have ended before anything is undone.
     const outcomes = await Promise.allSettled([written, published, plugged]);
     const failed = outcomes.find((outcome) => outcome.status === 'rejected');

@@ -1,5 +1,7 @@
 /** Writes resolv.conf, hosts and hostname of a container. The files are bind-mounted: always written in place. */
-import { mkdir, writeFile } from 'node:fs/promises';
+import { chown, mkdir, writeFile } from 'node:fs/promises';
+
+import type { Owner } from '../core/id-map.ts';
 
 import {
   extraHost,
@@ -24,12 +26,15 @@ const MODE = 0o644;
 export class FileWriter {
   readonly #facts: HostFacts;
   readonly #hostGateways: () => readonly string[];
+  readonly #owner: Owner;
   /** What was written last, to tell whether a user has changed it since. */
   readonly #written = new Map<string, FilePlan>();
 
-  constructor(facts: HostFacts, hostGateways: () => readonly string[]) {
+  /** `owner`: the root of containers, who may write to them. */
+  constructor(facts: HostFacts, hostGateways: () => readonly string[], owner: Owner) {
     this.#facts = facts;
     this.#hostGateways = hostGateways;
+    this.#owner = owner;
   }
 
   plan(
@@ -54,10 +59,14 @@ export class FileWriter {
 
   async write(directory: string, plan: FilePlan): Promise<void> {
     await mkdir(directory, { recursive: true, mode: 0o710 });
+    const write = async (name: string, text: string): Promise<void> => {
+      await writeFile(`${directory}/${name}`, text, { mode: MODE });
+      if (this.#owner.uid !== 0) await chown(`${directory}/${name}`, this.#owner.uid, this.#owner.gid);
+    };
     await Promise.all([
-      writeFile(`${directory}/resolv.conf`, plan.resolvConf, { mode: MODE }),
-      writeFile(`${directory}/hosts`, plan.hosts, { mode: MODE }),
-      writeFile(`${directory}/hostname`, plan.hostname, { mode: MODE }),
+      write('resolv.conf', plan.resolvConf),
+      write('hosts', plan.hosts),
+      write('hostname', plan.hostname),
     ]);
     this.#written.set(directory, plan);
   }

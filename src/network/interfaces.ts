@@ -9,6 +9,7 @@ import type { Kernel } from '../kernel/port.ts';
 import type { Family } from './address.ts';
 import { addressesOf, defaultGateways, gatewayOf } from './endpoint.ts';
 import type { LiveNetwork } from './live-network.ts';
+import type { AttachRequest } from './port.ts';
 import type { EndpointRecord, SandboxRecord } from './records.ts';
 
 export interface InterfacesOptions {
@@ -35,11 +36,14 @@ export class Interfaces {
   }
 
   /** Makes the namespace with all its interfaces. */
-  async plugAll(sandbox: SandboxRecord, sysctls: Readonly<Record<string, string>>): Promise<void> {
+  async plugAll(
+    sandbox: SandboxRecord,
+    { sysctls, namespaceSource }: Pick<AttachRequest, 'sysctls' | 'namespaceSource'>,
+  ): Promise<void> {
     const path = sandbox.namespacePath;
     if (path === null) return;
     const { network: links } = this.#kernel;
-    await links.createNamespace(path);
+    await links.createNamespace(path, namespaceSource);
     if (sandbox.endpoints.some(({ state }) => state.interfaceName !== '')) {
       // No link-local address on interfaces of networks without IPv6, as Docker's; the kernel room turns it on where asked.
       await links.setSysctlIn(path, 'net/ipv6/conf/default/disable_ipv6', '1').catch(() => {});

@@ -2,6 +2,7 @@
 import { readFile, mkdir } from 'node:fs/promises';
 
 import { formatTime, type Clock } from '../core/clock.ts';
+import { NO_REMAP, rootOf, type IdMap } from '../core/id-map.ts';
 import { newId } from '../core/id.ts';
 import type { Logger } from '../core/log.ts';
 import type { EventPublisher } from '../event/port.ts';
@@ -72,6 +73,8 @@ export interface NetworksOptions {
    * carried by this process.
    */
   readonly tables?: Readonly<Record<Family, boolean>>;
+  /** Whose root may write to its /etc/hosts and so on. */
+  readonly ids?: IdMap;
 }
 
 const NO_WISH: BridgeWish = { bip: '', fixedCidr: '', gateway: '' };
@@ -127,13 +130,17 @@ export async function openNetworks(options: NetworksOptions): Promise<Networks> 
     relays,
   });
   const facts = new HostFacts(() => clock.nowMs());
-  const files = new FileWriter(facts, () => {
-    if (options.hostGateways !== undefined && options.hostGateways.length > 0) return options.hostGateways;
-    const { configs } = [...live.values()].find(({ isDefaultBridge }) => isDefaultBridge)?.network.ipam ?? {
-      configs: [],
-    };
-    return configs.map(({ gateway }) => gateway).filter((gateway) => gateway !== '');
-  });
+  const files = new FileWriter(
+    facts,
+    () => {
+      if (options.hostGateways !== undefined && options.hostGateways.length > 0) return options.hostGateways;
+      const { configs } = [...live.values()].find(({ isDefaultBridge }) => isDefaultBridge)?.network.ipam ?? {
+        configs: [],
+      };
+      return configs.map(({ gateway }) => gateway).filter((gateway) => gateway !== '');
+    },
+    rootOf(options.ids ?? NO_REMAP),
+  );
   const resolvers = new Resolvers({
     kernel,
     clock,

@@ -94,6 +94,8 @@ export interface AttachRequest {
   /** Directory for resolv.conf, hosts and hostname. */
   readonly filesDir: string;
   readonly sysctls: Readonly<Record<string, string>>;
+  /** Leads to a namespace that was made for it; left out: one is made. */
+  readonly namespaceSource?: string;
 }
 
 export interface Attached {

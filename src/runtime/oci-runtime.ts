@@ -351,6 +351,7 @@ class OciRuntime implements Runtime {
       tty: launch.tty,
       consoleSize: launch.consoleSize,
       stdin: launch.stdin,
+      ...(launch.stdioOwner === undefined ? {} : { stdioOwner: launch.stdioOwner }),
       attachMasks: attachments.map((attachment) => maskOf(attachment.streams)),
       env: RUNTIME_ENV,
       onEvent,

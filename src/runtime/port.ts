@@ -4,6 +4,7 @@
  */
 import type { Duplex } from 'node:stream';
 
+import type { Owner } from '../core/id-map.ts';
 import type { LogFileOptions } from '../log/port.ts';
 
 export interface Runtime {
@@ -60,6 +61,8 @@ export interface Launch {
   /** "open" stays open when its writer leaves, "once" closes with the first attached writer, "none" is /dev/null. */
   readonly stdin: 'none' | 'open' | 'once';
   readonly consoleSize: readonly [rows: number, columns: number];
+  /** Whose the pipes are, on the host, so that the container may open them by name; left out: the daemon's user. */
+  readonly stdioOwner?: Owner;
   /** null: output is kept nowhere. */
   readonly log: LogFileOptions | null;
 }

@@ -7,6 +7,7 @@ import { createConnection, Socket } from 'node:net';
 import type { Duplex } from 'node:stream';
 import { setTimeout as sleep } from 'node:timers/promises';
 
+import type { Owner } from '../core/id-map.ts';
 import { messageOf } from '../core/engine-error.ts';
 import type { Processes } from '../kernel/port.ts';
 import type { ShimEvent, ShimExitRecord, ShimState } from './protocol.ts';
@@ -51,6 +52,8 @@ export interface ShimLaunch {
   readonly tty: boolean;
   readonly consoleSize: readonly [rows: number, columns: number];
   readonly stdin: 'none' | 'open' | 'once';
+  /** Whose the pipes are; left out: the daemon's user. */
+  readonly stdioOwner?: Owner;
   /** A stream is attached before the first byte for each mask (SHIM_STDIN | SHIM_STDOUT | SHIM_STDERR). */
   readonly attachMasks: readonly number[];
   /** "NAME=value" for the runtime. */
@@ -306,6 +309,8 @@ function shimArguments(launch: ShimLaunch): string[] {
   }
   const [rows, columns] = launch.consoleSize;
   if (launch.tty) argv.push('--tty', '--rows', `${rows}`, '--columns', `${columns}`);
+  const owner = launch.stdioOwner;
+  if (owner !== undefined) argv.push('--stdio-uid', `${owner.uid}`, '--stdio-gid', `${owner.gid}`);
   if (launch.stallMs !== undefined) argv.push('--stall-ms', `${launch.stallMs}`);
   launch.attachMasks.forEach((mask, index) => argv.push('--attach', `${CONTROL_FD + 1 + index}:${mask}`));
   return argv;

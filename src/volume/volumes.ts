@@ -2,10 +2,11 @@
  * Volumes of the local driver: DATA_ROOT/volumes/NAME/_data, mounted over with what `type`, `o` and `device` say while
  * a container uses it. Source: moby volume/local, volume/service (v28).
  */
-import { mkdir, readdir, rename, stat } from 'node:fs/promises';
+import { chown, mkdir, readdir, rename, stat } from 'node:fs/promises';
 
 import { formatTime, type Clock } from '../core/clock.ts';
 import { EngineError } from '../core/engine-error.ts';
+import { NO_REMAP, rootOf, type IdMap } from '../core/id-map.ts';
 import { newId } from '../core/id.ts';
 import type { Logger } from '../core/log.ts';
 import type { EventPublisher } from '../event/port.ts';
@@ -26,6 +27,8 @@ export interface VolumesOptions {
   readonly events: EventPublisher;
   readonly clock: Clock;
   readonly logger: Logger;
+  /** Whose root a new volume belongs to. */
+  readonly ids?: IdMap;
 }
 
 /** Where volumes go that are being removed, by their names; swept at boot. No volume can have such a name. */
@@ -257,7 +260,9 @@ class LocalVolumes implements Volumes {
 
   async #makeDirectory({ name, mountpoint }: Volume): Promise<void> {
     await mkdir(`${this.#root}/${name}`, { recursive: true, mode: 0o701 });
-    await mkdir(mountpoint, { recursive: true, mode: 0o755 });
+    if ((await mkdir(mountpoint, { recursive: true, mode: 0o755 })) === undefined) return;
+    const { uid, gid } = rootOf(this.#options.ids ?? NO_REMAP);
+    await chown(mountpoint, uid, gid);
   }
 
   async #mount(volume: Volume): Promise<void> {

@@ -4,7 +4,7 @@
  */
 import assert from 'node:assert/strict';
 import { execFile, spawn, type ChildProcess } from 'node:child_process';
-import { existsSync, mkdtempSync, readFileSync, rmSync } from 'node:fs';
+import { chmodSync, mkdirSync, writeFileSync, existsSync, mkdtempSync, readFileSync, rmSync } from 'node:fs';
 import { request, type IncomingMessage } from 'node:http';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
@@ -45,7 +45,7 @@ export class TestDaemon implements AsyncDisposable {
   readonly #bip = nextSubnet();
   #extra: readonly string[];
   /** What stands before the daemon's own command. */
-  readonly #within: readonly string[];
+  #within: readonly string[];
   #process: ChildProcess | null = null;
   log = '';
 
@@ -63,6 +63,22 @@ export class TestDaemon implements AsyncDisposable {
   /** On a host of its own: the path of a network namespace. */
   static async startIn(namespace: string, ...extra: readonly string[]): Promise<TestDaemon> {
     const daemon = new TestDaemon(extra, ['nsenter', `--net=${namespace}`]);
+    await daemon.up();
+    return daemon;
+  }
+
+  /**
+   * Where /etc is a copy of its own (a mount namespace with an overlay), with these files in it: the host's accounts stay
+   * as they are. Its directory lets others pass through, as a remapped root must.
+   */
+  static async startWithEtc(files: Readonly<Record<string, string>>, ...extra: readonly string[]): Promise<TestDaemon> {
+    const script =
+      'mount -t overlay -o lowerdir=/etc,upperdir="$0/etc",workdir="$0/etc-work" overlay /etc && exec "$@"';
+    const daemon = new TestDaemon(extra, []);
+    daemon.#within = ['unshare', '--mount', 'sh', '-c', script, daemon.directory];
+    chmodSync(daemon.directory, 0o711);
+    for (const name of ['etc', 'etc-work']) mkdirSync(join(daemon.directory, name));
+    for (const [name, text] of Object.entries(files)) writeFileSync(join(daemon.directory, 'etc', name), text);
     await daemon.up();
     return daemon;
   }

@@ -1,5 +1,6 @@
 /** The OCI runtime-spec config.json of a container, from what was asked and facts about the host. Pure. */
-import type { OciInput } from './input.ts';
+import { isRemapped, type IdRange } from '../../core/id-map.ts';
+import { idsOf, type OciInput } from './input.ts';
 import { ociCgroupsPath } from './cgroup-path.ts';
 import { decideDevices, type OciDevice, type OciDeviceRule } from './devices.ts';
 import { decidePaths } from './masked-paths.ts';
@@ -22,6 +23,8 @@ export interface OciSpec {
   readonly annotations?: Readonly<Record<string, string>>;
   readonly linux: {
     readonly namespaces: readonly OciNamespace[];
+    readonly uidMappings?: readonly OciIdMapping[];
+    readonly gidMappings?: readonly OciIdMapping[];
     readonly sysctl: Readonly<Record<string, string>>;
     readonly cgroupsPath: string;
     readonly resources: OciResources & { readonly devices: readonly OciDeviceRule[] };
@@ -70,6 +73,7 @@ export function buildOciSpec(input: OciInput): OciSpec {
     ...(host.annotations === null ? {} : { annotations: host.annotations }),
     linux: {
       namespaces,
+      ...idMappings(input),
       sysctl: decideSysctls(input, namespaces),
       cgroupsPath: ociCgroupsPath(cgroup),
       resources: { ...buildResources(host.resources, input.blockDevices), devices: rules },
@@ -80,6 +84,23 @@ export function buildOciSpec(input: OciInput): OciSpec {
       readonlyPaths: paths.readonly,
     },
   };
+}
+
+interface OciIdMapping {
+  readonly containerID: number;
+  readonly hostID: number;
+  readonly size: number;
+}
+
+function idMappings(input: OciInput): { uidMappings?: OciIdMapping[]; gidMappings?: OciIdMapping[] } {
+  const ids = idsOf(input.spec.host, input.daemon);
+  if (!isRemapped(ids)) return {};
+  const oci = ({ containerId, hostId, count }: IdRange): OciIdMapping => ({
+    containerID: containerId,
+    hostID: hostId,
+    size: count,
+  });
+  return { uidMappings: ids.uids.map(oci), gidMappings: ids.gids.map(oci) };
 }
 
 /** An init makes sense only as process 1 of a namespace of its own. */

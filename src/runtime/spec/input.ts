@@ -2,7 +2,8 @@
  * What buildOciSpec() is given: the container's spec, and every fact about the host and the start that a pure function
  * cannot find out. container/ gathers them; HostFacts come from runtime/host-facts.ts once at boot.
  */
-import type { ContainerSpec, UlimitSpec } from '../../core/container-spec.ts';
+import type { ContainerSpec, HostSpec, UlimitSpec } from '../../core/container-spec.ts';
+import { isRemapped, NO_REMAP, type IdMap } from '../../core/id-map.ts';
 
 export interface OciInput {
   readonly id: string;
@@ -19,6 +20,8 @@ export interface OciInput {
   readonly mounts: readonly SpecMount[];
   /** As Attached.namespacePath: null is the host's own. */
   readonly networkNamespacePath: string | null;
+  /** Of remapped containers; null: the runtime makes one. */
+  readonly userNamespacePath: string | null;
   /** Pid (on the host) of the container of pidMode and ipcMode "container:ID"; null otherwise. */
   readonly pidModePid: number | null;
   readonly ipcModePid: number | null;
@@ -145,6 +148,17 @@ export interface DaemonDefaults {
   /** Names in the table of runtimes. */
   readonly runtimes: readonly string[];
   readonly defaultRuntime: string;
+  /** --userns-remap */
+  readonly ids: IdMap;
+}
+
+/** What a container's IDs are on the host. */
+export function idsOf(host: Pick<HostSpec, 'usernsMode'>, daemon: Pick<DaemonDefaults, 'ids'>): IdMap {
+  return host.usernsMode === 'host' ? NO_REMAP : daemon.ids;
+}
+
+export function isInUserNamespace(host: Pick<HostSpec, 'usernsMode'>, daemon: Pick<DaemonDefaults, 'ids'>): boolean {
+  return isRemapped(idsOf(host, daemon));
 }
 
 export const DAEMON_DEFAULTS: DaemonDefaults = {
@@ -160,4 +174,5 @@ export const DAEMON_DEFAULTS: DaemonDefaults = {
   shmSizeBytes: 64 * 1024 * 1024,
   runtimes: ['crun', 'runc'],
   defaultRuntime: 'runc',
+  ids: NO_REMAP,
 };

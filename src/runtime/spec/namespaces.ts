@@ -1,15 +1,19 @@
 /** The namespaces that a container gets, joins, or shares with the host. Source: moby daemon/oci_linux.go (v28). */
 import { EngineError } from '../../core/engine-error.ts';
-import type { OciInput } from './input.ts';
+import { isInUserNamespace, type OciInput } from './input.ts';
 
 export interface OciNamespace {
-  readonly type: 'mount' | 'network' | 'uts' | 'pid' | 'ipc' | 'cgroup';
+  readonly type: 'mount' | 'network' | 'uts' | 'pid' | 'ipc' | 'cgroup' | 'user';
   readonly path?: string;
 }
 
 export function decideNamespaces(input: OciInput): OciNamespace[] {
   const { host, process } = input.spec;
   const namespaces: OciNamespace[] = [{ type: 'mount' }];
+  if (isInUserNamespace(host, input.daemon)) {
+    const path = input.userNamespacePath;
+    namespaces.push(path === null ? { type: 'user' } : { type: 'user', path });
+  }
   if (input.networkNamespacePath !== null) namespaces.push({ type: 'network', path: input.networkNamespacePath });
   else if (process.networkDisabled) namespaces.push({ type: 'network' });
   if (host.utsMode !== 'host') namespaces.push({ type: 'uts' });

@@ -62,6 +62,7 @@ export function plainInput(spec: ContainerSpec = plainSpec(), more: Partial<OciI
     user: { uid: 0, gid: 0, additionalGids: [0], home: '/root' },
     linkEnv: [],
     mounts: [],
+    userNamespacePath: null,
     networkNamespacePath: '/run/netns/c1',
     pidModePid: null,
     ipcModePid: null,

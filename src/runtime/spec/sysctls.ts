@@ -1,6 +1,6 @@
 /** Sysctls of a container, and which of them a namespace of its own isolates. Source: moby oci_linux.go, runc validate. */
 import { EngineError } from '../../core/engine-error.ts';
-import type { OciInput } from './input.ts';
+import { isInUserNamespace, type OciInput } from './input.ts';
 import type { OciNamespace } from './namespaces.ts';
 
 const IPC = new Set([
@@ -25,7 +25,9 @@ export function decideSysctls(input: OciInput, namespaces: readonly OciNamespace
   const sharesNetwork = host.networkMode === 'host' || host.networkMode.startsWith('container:');
   if (!sharesNetwork) {
     // Ping without CAP_NET_RAW and ports below 1024 without CAP_NET_BIND_SERVICE: both are granted by default anyway.
-    if (input.host.pingGroupRange) sysctls['net.ipv4.ping_group_range'] = '0 2147483647';
+    // The range names groups that a user namespace does not have.
+    if (input.host.pingGroupRange && !isInUserNamespace(host, input.daemon))
+      sysctls['net.ipv4.ping_group_range'] = '0 2147483647';
     if (input.host.unprivilegedPortStart) sysctls['net.ipv4.ip_unprivileged_port_start'] = '0';
   }
   for (const [asked, value] of Object.entries(host.sysctls ?? {})) {

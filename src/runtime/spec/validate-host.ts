@@ -6,7 +6,7 @@ import type { HostSpec, ResourceSpec } from '../../core/container-spec.ts';
 import { EngineError } from '../../core/engine-error.ts';
 import { CAPABILITIES, normalizeCapabilities } from './capabilities.ts';
 import { parseDeviceRule } from './devices.ts';
-import type { DaemonDefaults, HostFacts } from './input.ts';
+import { isInUserNamespace, type DaemonDefaults, type HostFacts } from './input.ts';
 import { checkUlimit } from './rlimits.ts';
 import { parseSeccompProfile } from './seccomp.ts';
 import { parseSecurityOptions } from './security-options.ts';
@@ -24,6 +24,7 @@ export function validateHostSpec(host: HostSpec, facts: HostFacts, daemon: Daemo
   const { resources, warnings } = validateResources(host.resources, facts, { isUpdate: false });
   checkCapabilities(host, facts);
   checkModes(host);
+  checkRemapped(host, daemon);
   checkRuntime(host, daemon);
   if (host.shmSizeBytes < 0) refuse('SHM size can not be less than 0');
   if (host.oomScoreAdj < -1000 || host.oomScoreAdj > 1000) {
@@ -109,6 +110,18 @@ function checkModes(host: HostSpec): void {
   if (!['', 'host'].includes(utsMode)) refuse(`invalid UTS mode: ${utsMode}`);
   if (!['', 'host'].includes(usernsMode)) refuse(`invalid user namespace mode: ${usernsMode}`);
   if (!['', 'private', 'host'].includes(cgroupnsMode)) refuse(`invalid cgroup namespace mode: ${cgroupnsMode}`);
+}
+
+/** What needs the host's own user namespace. The words are moby's, with their two spaces. */
+function checkRemapped(host: HostSpec, daemon: DaemonDefaults): void {
+  if (!isInUserNamespace(host, daemon)) return;
+  if (host.privileged) {
+    refuse(
+      'privileged mode is incompatible with user namespaces.  You must run the container in the host namespace when running privileged mode',
+    );
+  }
+  if (host.networkMode === 'host') refuse("cannot share the host's network namespace when user namespaces are enabled");
+  if (host.pidMode === 'host') refuse('cannot share the host PID namespace when user namespaces are enabled');
 }
 
 function checkRuntime(host: HostSpec, daemon: DaemonDefaults): void {
