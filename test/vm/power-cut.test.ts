@@ -25,6 +25,8 @@ const ROOT = join(import.meta.dirname, '../..');
 const BOOT = process.env['LSVM_BOOT'];
 const DATA = '/data/power-cut';
 const FACTS = join(DATA, 'facts.json');
+/** The last number that the writer said. */
+const SAID = join(DATA, 'said');
 const EXEC_ROOT = '/run/power-cut';
 const HOST = `unix://${EXEC_ROOT}.sock`;
 /** Records that are not synced one by one are within 250 ms; a second and a half is that with an emulated processor. */
@@ -95,6 +97,14 @@ const CONTAINERS: readonly (readonly [name: string, options: readonly string[], 
   ['paused', [], 'sleep', '100000'],
   ['ended', [], 'sh', '-c', 'echo last words; exit 7'],
   ['auto-removed', ['--rm'], 'sleep', '100000'],
+  // Says a number once it is synced.
+  [
+    'writer',
+    ['-v', 'synced:/synced'],
+    'sh',
+    '-c',
+    'n=0; while :; do n=$((n + 1)); echo $n >>/synced/log && sync /synced/log && echo $n; done',
+  ],
 ];
 const STOPPED = ['always-stopped', 'unless-stopped-stopped'];
 
@@ -120,11 +130,9 @@ if (BOOT === '1') {
       startedAt: await column('{{.State.StartedAt}}'),
       ids: await column('{{.Id}}'),
     };
-    const fd = openSync(FACTS, 'w');
-    writeFileSync(fd, JSON.stringify(facts));
-    fsyncSync(fd);
-    closeSync(fd);
+    writeSynced(FACTS, JSON.stringify(facts));
     await sleep(SETTLE_MS);
+    writeSynced(SAID, await ok('logs', '--tail', '1', 'writer'));
     // The last that this machine does is to start one more.
     void docker('run', '-d', '--name', 'unborn', 'bb:1', 'sleep', '100000');
     appendFileSync('/dev/ttyS1', 'vm: cut\n');
@@ -190,6 +198,14 @@ if (BOOT === '1') {
       await eventually('--rm removes it', async () => (await docker('inspect', 'auto-removed')).code === 1);
     });
 
+    test('volumes: every byte that the writer had synced is there', () => {
+      const said = Number(readFileSync(SAID, 'utf8'));
+      const text = readFileSync(join(DATA, 'root/volumes/synced/_data/log'), 'utf8');
+      const written = text.slice(0, text.lastIndexOf('\n')).split('\n').map(Number);
+      assert(said > 0 && written.length >= said, `it said ${said}, there are ${written.length}`);
+      assert.deepEqual(written.slice(0, said), Array.from({ length: said }, (_, i) => i + 1)); // prettier-ignore
+    });
+
     test('records: intact, with the same IDs, and what was being born is whole or not at all', async () => {
       const present = { ...facts.ids };
       delete present['auto-removed'];
@@ -216,6 +232,13 @@ if (BOOT === '1') {
       assert.equal(await ok('exec', 'paused', 'echo', 'awake'), 'awake');
     });
   });
+}
+
+function writeSynced(path: string, text: string): void {
+  const fd = openSync(path, 'w');
+  writeFileSync(fd, text);
+  fsyncSync(fd);
+  closeSync(fd);
 }
 
 /** What `docker inspect --format` says of every container, by name. */
