@@ -56,7 +56,8 @@ export function plainConnection(
 ): HijackedConnection {
   return {
     request,
-    upgrade: false,
+    // Without "Connection: Upgrade" Node does not take it for one; moby asks for "Upgrade" alone.
+    upgrade: request.headers.upgrade !== undefined,
     headers,
     body: () => readText(request),
     async take() {

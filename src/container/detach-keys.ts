@@ -13,7 +13,7 @@ export function parseDetachKeys(keys: string | null): Buffer {
 function codeOf(key: string, all: string): number {
   if (key.length === 1 && key.charCodeAt(0) < 0x80) return key.charCodeAt(0);
   if (key === 'DEL') return 127;
-  const control = key.toLowerCase().startsWith('ctrl-') ? key.slice('ctrl-'.length).toLowerCase() : '';
+  const control = key.startsWith('ctrl-') ? key.slice('ctrl-'.length) : '';
   if (control.length === 1) {
     if (control >= 'a' && control <= 'z') return control.charCodeAt(0) - 96;
     const code = Object.hasOwn(CONTROL, control) ? CONTROL[control] : undefined;

@@ -72,11 +72,12 @@ export function imageMountKey(containerId: string, index: number): string {
 export function fileMounts(
   files: Readonly<Record<string, string | null>>,
   others: readonly { readonly destination: string }[],
+  { readWrite }: { readonly readWrite: boolean },
 ): SpecMount[] {
   const taken = new Set(others.map((mount) => posix.resolve('/', mount.destination)));
   return Object.entries(files).flatMap(([destination, source]) => {
     if (source === null || taken.has(destination)) return [];
-    return { type: 'bind' as const, source, destination, readWrite: true, propagation: '', options: [] };
+    return { type: 'bind' as const, source, destination, readWrite, propagation: '', options: [] };
   });
 }
 

@@ -97,7 +97,7 @@ export class StartResources implements Resources {
       rootfsPath: rootfs,
       user: account,
       linkEnv: linkEnv(parts, container, links),
-      mounts: [...fileMounts(files, taken.mounts), ...taken.mounts],
+      mounts: [...fileMounts(files, taken.mounts, { readWrite: !spec.host.readonlyRootfs }), ...taken.mounts],
       userNamespacePath: user.path,
       networkNamespacePath: attached?.namespacePath ?? null,
       pidModePid: donorPid(parts, container, 'PID'),

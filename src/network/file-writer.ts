@@ -103,8 +103,10 @@ export class FileWriter {
       const base = hosts === '' || hosts.endsWith('\n') ? hosts : `${hosts}\n`;
       return base + extra.map(({ address, names }) => `${address}\t${names}\n`).join('');
     }
-    const names =
-      sandbox.domainname === '' ? sandbox.hostname : `${sandbox.hostname}.${sandbox.domainname} ${sandbox.hostname}`;
+    // The whole name, then its first part, in whichever of the two settings the dot is.
+    const full = sandbox.domainname === '' ? sandbox.hostname : `${sandbox.hostname}.${sandbox.domainname}`;
+    const [first] = full.split('.', 1);
+    const names = first === full ? full : `${full} ${first}`;
     const own = sandbox.endpoints
       .flatMap(({ state }) => [state.ipv4Address, state.ipv6Address])
       .filter((address) => address !== '')

@@ -63,8 +63,9 @@ async function getInfo({ parts, minor }: Exchange): Promise<Reply> {
 async function getEvents({ parts, query, minor, response, signal }: Exchange): Promise<void> {
   const nowNs = parts.clock.wallNs();
   const time = (name: string): bigint | null => (query.text(name) === '' ? null : parseTime(query.text(name), nowNs));
-  const sinceNs = time('since');
   const untilNs = time('until');
+  // An end without a beginning is about the past, too; with neither only what comes is told.
+  const sinceNs = time('since') ?? (untilNs === null ? null : 0n);
   if (untilNs !== null && sinceNs !== null && untilNs < sinceNs) {
     throw new EngineError(
       'PARAMETER_INVALID',

@@ -41,8 +41,8 @@ test('LogDriver.check: Docker’s words for what is wrong', () => {
     ['fluentd', { x: '1' }, "unknown log opt 'x' for fluentd log driver"],
     ['fluentd', { 'fluentd-retry-wait': 'x' }, 'time: invalid duration "x"'],
     ['fluentd', { 'fluentd-async': 'x' }, 'strconv.ParseBool: parsing "x": invalid syntax'],
-    ['splunk', {}, 'splunk: splunk-url is expected'],
-    ['splunk', { 'splunk-url': 'http://h:1' }, 'splunk: splunk-token is expected'],
+    ['splunk', {}, 'failed to initialize logging driver: splunk: splunk-url is expected'],
+    ['splunk', { 'splunk-url': 'http://h:1' }, 'failed to initialize logging driver: splunk: splunk-token is expected'],
     ['splunk', { ...splunk, x: '1' }, "unknown log opt 'x' for splunk log driver"],
     [
       'splunk',

@@ -30,7 +30,7 @@ export const splunk: LogDriver = {
   unknown: (option) => `unknown log opt '${option}' for splunk log driver`,
   check(options) {
     urlOf(options);
-    if (options['splunk-token'] === undefined) refuse('splunk: splunk-token is expected');
+    if (options['splunk-token'] === undefined) refuse('failed to initialize logging driver: splunk: splunk-token is expected');
     for (const name of ['insecureskipverify', 'verify-connection', 'gzip', 'index-acknowledgment'])
       checkBool(options, `splunk-${name}`);
     const format = options['splunk-format'];
@@ -47,7 +47,7 @@ export const splunk: LogDriver = {
 
 function urlOf(options: Options): URL {
   const text = options['splunk-url'];
-  if (text === undefined) refuse('splunk: splunk-url is expected');
+  if (text === undefined) refuse('failed to initialize logging driver: splunk: splunk-url is expected');
   const expected = `splunk: expected format scheme://dns_name_or_ip:port for splunk-url`;
   if (!URL.canParse(text)) refuse(`splunk: failed to parse ${text} as url value in splunk-url`);
   const url = new URL(text);
