@@ -2,7 +2,7 @@
  * What daemon and shim hold while much output goes through logs with rotation, and through attach. Prints resident memory
  * (MB) at every tenth of the way; flat means that nothing piles up.
  *
- *   node bench/stream-memory.ts [GIGABYTES each way, default 1]
+ *   node bench/stream-memory.ts [GIGABYTES each way, default 1] [logs or attach, default both]
  */
 import { spawn } from 'node:child_process';
 import { readFileSync } from 'node:fs';
@@ -12,6 +12,7 @@ import { setTimeout as sleep } from 'node:timers/promises';
 import { TestDaemon } from '../test/support/daemon.ts';
 
 const GIGABYTES = Number(process.argv[2] ?? 1);
+const ONLY = process.argv[3] ?? '';
 const BYTES = Math.round(GIGABYTES * 1e9);
 const LINE = 'x'.repeat(99);
 const SAMPLES = 10;
@@ -71,7 +72,7 @@ function readBy(pid: number): number {
   return Number(/rchar: (\d+)/.exec(readFileSync(`/proc/${pid}/io`, 'utf8'))?.[1]);
 }
 
-{
+if (ONLY !== 'attach') {
   const id = await daemon.ok('run', '-d', '--log-opt', 'max-size=20m', '--log-opt', 'max-file=3', 'bb:1', ...writing);
   const shimPid = Number(readFileSync(join(daemon.directory, 'exec/shim', id, 'shim.pid'), 'utf8').split(' ')[0]);
   const first = readBy(shimPid);
@@ -81,7 +82,7 @@ function readBy(pid: number): number {
   print('logs with rotation (3 files of 20 MB)', samples, seconds);
   await daemon.ok('rm', '-f', id);
 }
-{
+if (ONLY !== 'logs') {
   const id = await daemon.ok('create', '--log-driver', 'none', 'bb:1', ...writing);
   const client = spawn('docker', ['-H', daemon.host, 'start', '-a', id], { stdio: ['ignore', 'pipe', 'inherit'] });
   let bytes = 0;

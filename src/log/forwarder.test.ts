@@ -8,7 +8,7 @@ import { test } from 'node:test';
 import { Timeline } from '../../sim/clock.ts';
 import { silent } from '../core/log.ts';
 import { CursorFile, START } from './cursor.ts';
-import { CursorReader } from './cursor-reader.ts';
+import { CursorReader, partOf, type Batch } from './cursor-reader.ts';
 import { RefusedForGood, type Destination, type RetryLimits, type Sent } from './drivers/driver.ts';
 import { Forwarder, newTally } from './forwarder.ts';
 import type { LogEntry, LogFileOptions } from './port.ts';
@@ -331,6 +331,26 @@ test('Forwarder: the rest of a removed container is still sent, from open files'
     await settle(clock, () => service.received.length === 20, 1000); // not the minute after which it would give up
     assert.deepEqual(service.received, numbers(20));
     await one.lastWords;
+  });
+});
+
+test('CursorReader: goes on behind any entry of any batch', async (t) => {
+  await inWorld(t, { maxSizeBytes: 150_000 }, async ({ writer }) => {
+    writer.write(4000);
+    const texts = ({ entries }: Batch): string[] => entries.map(({ line }) => line.toString());
+    const batches: Batch[] = [];
+    await using reader = await CursorReader.open(writer.options, START);
+    for (let batch = await reader.next(); batch !== null; batch = await reader.next()) batches.push(batch);
+    assert(batches.length > 3 && writer.rotations > 0);
+    for (const [i, batch] of batches.entries()) {
+      for (const count of [1, 7, batch.entries.length]) {
+        await using again = await CursorReader.open(writer.options, partOf(batch, 0, count).cursor);
+        const next = texts(
+          count === batch.entries.length ? (batches[i + 1] ?? batch) : partOf(batch, count, count + 1),
+        );
+        assert.equal(texts((await again.next()) ?? batch)[0], next[0], `batch ${i}, ${count}`);
+      }
+    }
   });
 });
 

@@ -17,6 +17,8 @@ import {
 } from './protocol.ts';
 
 const RUNS = 300;
+/** On demand: as many runs as fit into it. */
+const FUZZ_S = Number(process.env['LONGSHORE_FUZZ_S'] ?? 0);
 
 let fixture: ShimFixture;
 
@@ -87,7 +89,7 @@ test('shim: random clients cannot crash it, and the container does not notice', 
     fc.asyncProperty(fc.array(bytesToSend, { minLength: 4, maxLength: 8 }), async (clients) => {
       await Promise.all(clients.map((pieces) => sendAndLeave(path, pieces)));
     }),
-    { numRuns: Math.ceil(RUNS / 6) },
+    FUZZ_S > 0 ? { numRuns: 1e9, interruptAfterTimeLimit: FUZZ_S * 1000 } : { numRuns: Math.ceil(RUNS / 6) },
   );
   const last = await connection.attach(1);
   last.write('\nfinish-it\n');
