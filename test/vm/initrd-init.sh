@@ -18,4 +18,13 @@ $bb mkdir -p "/root$LSVM_TREE" # last: it may be below one of those
 $bb mount -t ext4 -o noatime /dev/vdb "/root$LSVM_TREE" # a snapshot, too
 $bb umount /proc
 $bb mount --move /dev /root/dev
-exec $bb switch_root /root "$LSVM_TREE/test/vm/guest-init.sh"
+[ "${LSVM_SYSTEMD:-}" = 1 ] || exec $bb switch_root /root "$LSVM_TREE/test/vm/guest-init.sh"
+# systemd's services get none of the kernel's words: guest-init.sh looks for them itself.
+$bb cat >/root/etc/systemd/system/longshore-vm.service <<END
+[Unit]
+Requires=dbus.socket
+After=dbus.socket sysinit.target
+[Service]
+ExecStart=/bin/sh $LSVM_TREE/test/vm/guest-init.sh
+END
+exec $bb switch_root /root /lib/systemd/systemd --unit=longshore-vm.service

@@ -9,20 +9,9 @@ say() { printf '\033[1m==>\033[0m %s\n' "$*" >&2; }
 # What Longshore needs on a host, and what its tests use. The shim comes compiled all the same (see guest-init.sh).
 packages=crun,runc,libnftables1,libseccomp2,busybox-static,iproute2,nftables,curl,socat,bsdutils,mount,util-linux,procps,kmod
 packages=$packages,ca-certificates,docker-registry,skopeo,gcc,libc6-dev,libstdc++6,e2fsprogs,apparmor
+packages=$packages,systemd,dbus # booted when LSVM_SYSTEMD=1 says so
 # To enter the root and drive the disks, before any udev exists; the rest is loaded on demand.
 boot_modules="virtio_pci virtio_blk"
-
-need=
-command -v qemu-system-x86_64 >/dev/null || need="$need qemu-system-x86"
-command -v mmdebstrap >/dev/null || need="$need mmdebstrap"
-command -v mke2fs >/dev/null || need="$need e2fsprogs"
-command -v cpio >/dev/null || need="$need cpio"
-if [ -n "$need" ]; then
-  say "Debian packages to install:$need"
-  apt-get update -qq >&2
-  # shellcheck disable=SC2086
-  DEBIAN_FRONTEND=noninteractive apt-get install -y -qq --no-install-recommends $need >/dev/null
-fi
 
 mkdir -p "$output"
 work=$(mktemp -d "$output/make.XXXXXX")
@@ -36,10 +25,12 @@ mmdebstrap --mode=root --variant=essential --format=directory --quiet --include=
   'deb http://deb.debian.org/debian bookworm main' 'deb http://deb.debian.org/debian-security bookworm-security main' >&2
 
 say "virtual machine: Debian's cloud kernel (downloaded and unpacked, not installed)"
-package=$(apt-cache depends linux-image-cloud-amd64 | sed -n 's/^ *Depends: \(linux-image-[0-9].*\)$/\1/p' | head -n 1)
-[ -n "$package" ] || { say "no linux-image-cloud-amd64 in the package lists: run apt-get update"; exit 1; }
+kernel_package() { apt-cache depends linux-image-cloud-amd64 2>/dev/null | sed -n 's/^ *Depends: \(linux-image-[0-9].*\)$/\1/p' | head -n 1; }
+package=$(kernel_package)
+[ -n "$package" ] || { apt-get update -qq >&2 && package=$(kernel_package); }
+[ -n "$package" ] || { say "no linux-image-cloud-amd64 in the package lists"; exit 1; }
 release=${package#linux-image-}
-(cd "$work" && apt-get download -qq "$package" 2>/dev/null && dpkg-deb -x linux-image-*.deb kernel)
+(cd "$work" && { apt-get download -qq "$package" 2>/dev/null || { apt-get update -qq && apt-get download -qq "$package"; }; } && dpkg-deb -x linux-image-*.deb kernel)
 cp "$work/kernel/boot/vmlinuz-$release" "$output/vmlinuz"
 # Hardware that this machine has not: most of the modules' bytes.
 for part in drivers/gpu drivers/infiniband drivers/hv drivers/xen drivers/scsi drivers/nvme drivers/net/ethernet drivers/usb sound; do

@@ -4,8 +4,9 @@
 #   test/vm/run.sh                       every test on the real kernel, and the integration tests
 #   test/vm/run.sh 'src/kernel/*.test.ts' ...   these test files
 #   test/vm/run.sh COMMAND...            a command, in the work tree; `sh` is a shell (on a terminal)
+#   test/vm/run.sh --prepare             installs and makes what is needed, and no more; 3: this machine cannot have one
 #   test/vm/run.sh --reboot-test         a power cut under running containers, then a second boot from the same disk
-# In the environment: LSVM_LIMIT_S (5400), LSVM_MEMORY_MB (3072), LSVM_BARE_CGROUPS=1 (no controller is enabled),
+# In the environment: LSVM_LIMIT_S (5400), LSVM_MEMORY_MB (3072), LSVM_BARE_CGROUPS=1 (no controller is enabled), LSVM_SYSTEMD=1 (systemd is process 1),
 # LSVM_REVISION (a commit instead of the work tree), LSVM_KERNEL_ARGUMENTS, LSVM_VERBOSE=1 (the kernel's messages), LSVM_TIMES=1 (how long what took).
 set -eu
 cd "$(dirname "$0")/../.."
@@ -15,12 +16,25 @@ limit_s=${LSVM_LIMIT_S:-5400}
 say() { printf '\033[1m==>\033[0m %s\n' "$*" >&2; }
 
 # --- what to boot -------------------------------------------------------------------------------------------------
-[ "$(uname -m)" = x86_64 ] || { say "x86_64 only"; exit 1; }
+[ "$(uname -m)" = x86_64 ] || { say "x86_64 only"; exit 3; }
+need=
+command -v qemu-system-x86_64 >/dev/null || need="$need qemu-system-x86"
+command -v mmdebstrap >/dev/null || need="$need mmdebstrap"
+command -v mke2fs >/dev/null || need="$need e2fsprogs"
+command -v cpio >/dev/null || need="$need cpio"
+if [ -n "$need" ]; then
+  say "Debian packages to install:$need"
+  command -v apt-get >/dev/null || { say "no apt-get here: install these by your own means"; exit 3; }
+  # shellcheck disable=SC2086
+  { apt-get update -qq && DEBIAN_FRONTEND=noninteractive apt-get install -y -qq --no-install-recommends $need >/dev/null; } >&2 ||
+    { say "these cannot be installed:$need"; exit 3; }
+fi
 stamp=$cache/made-by
-if ! cat test/vm/rootfs.sh test/vm/initrd-init.sh | cmp -s - "$stamp" || ! command -v qemu-system-x86_64 >/dev/null; then
+if ! cat test/vm/rootfs.sh test/vm/initrd-init.sh | cmp -s - "$stamp"; then
   sh test/vm/rootfs.sh "$cache"
   cat test/vm/rootfs.sh test/vm/initrd-init.sh >"$stamp"
 fi
+[ "${1-}" != --prepare ] || exit 0
 
 run=$(mktemp -d "$cache/run.XXXXXX")
 chmod 755 "$run"
@@ -84,7 +98,7 @@ mke2fs -q -t ext4 -m 0 -E lazy_itable_init=1,lazy_journal_init=1 "$run/data.img"
 # --- boots --------------------------------------------------------------------------------------------------------
 # The kernel speaks to the second serial port, beside the words for this side: "vm: ready", "vm: cut", "vm: exit".
 arguments="console=ttyS1 panic=-1 mitigations=off nokaslr random.trust_cpu=on cgroup_no_v1=all"
-arguments="$arguments LSVM_TREE=$tree LSVM_TTY=$tty LSVM_BARE_CGROUPS=${LSVM_BARE_CGROUPS:-} ${LSVM_KERNEL_ARGUMENTS:-}"
+arguments="$arguments LSVM_TREE=$tree LSVM_TTY=$tty LSVM_BARE_CGROUPS=${LSVM_BARE_CGROUPS:-} LSVM_SYSTEMD=${LSVM_SYSTEMD:-} ${LSVM_KERNEL_ARGUMENTS:-}"
 code=1
 boot=1
 while [ "$boot" -le "$runs" ]; do
