@@ -7,6 +7,9 @@ import { EngineError } from '../core/engine-error.ts';
 export const BODY_BYTES_MAX = 16 * 1024 * 1024;
 
 const DRAIN_MS = 30_000;
+/** What Go's server reads of a body that nobody wanted, before it closes the connection. */
+const REST_BYTES_MAX = 256 * 1024;
+const REST_MS = 500;
 
 export interface JsonBody {
   readonly text: string;
@@ -64,6 +67,21 @@ export function drainBody(request: IncomingMessage): void {
   deadline.unref();
   request.once('close', () => clearTimeout(deadline));
   request.resume();
+}
+
+/** Reads the end of a short body, for an answer after which the connection is closed. */
+export async function readRest(request: IncomingMessage): Promise<void> {
+  if (request.complete || request.destroyed) return;
+  const { promise, resolve } = Promise.withResolvers<void>();
+  let left = REST_BYTES_MAX;
+  request.on('data', (chunk: Buffer) => {
+    left -= chunk.length;
+    if (left < 0) resolve();
+  });
+  request.once('end', resolve).once('close', resolve);
+  const deadline = setTimeout(resolve, REST_MS);
+  await promise;
+  clearTimeout(deadline);
 }
 
 export function tooLong(): EngineError {

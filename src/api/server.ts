@@ -16,7 +16,7 @@ import type { Duplex } from 'node:stream';
 
 import { formatApiVersion, MINOR_MAX, MOBY_VERSION, parseApiVersion } from './api-version.ts';
 import { EngineError } from '../core/engine-error.ts';
-import { drainBody } from './body.ts';
+import { drainBody, readRest } from './body.ts';
 import { plainConnection, upgradedConnection } from './hijack.ts';
 import { errorBody, isExpected, statusOf } from './http-error.ts';
 import type { WatchRequest } from '../telemetry/port.ts';
@@ -143,7 +143,11 @@ export class ApiServer {
       if (reply !== undefined) sendReply(response, reply);
     } catch (error) {
       if (gone.signal.aborted) this.#parts.logger.debug({ url: request.url, error }, 'the client went away');
-      else this.#answerError(error, request, response);
+      else {
+        // Node closes such a connection with the answer; a client that still sends would see it break instead.
+        if (request.headers.connection?.toLowerCase() === 'close') await readRest(request);
+        this.#answerError(error, request, response);
+      }
     } finally {
       if (response.socket !== null) drainBody(request);
     }

@@ -97,7 +97,10 @@ async function build(parts: Parts, draft: Draft, by: Request): Promise<void> {
 
 function resolveImage(parts: Parts, { spec, platform }: CreateRequest): Image {
   const { image } = spec.process;
-  if (image === '') throw new EngineError('IMAGE_REFERENCE_INVALID', 'invalid reference format');
+  if (image === '') {
+    checkCommand(spec.process); // moby says of an empty request what is missing first
+    throw new EngineError('IMAGE_REFERENCE_INVALID', 'invalid reference format');
+  }
   return platform === null ? parts.images.resolve(image) : parts.images.resolve(image, platform);
 }
 
