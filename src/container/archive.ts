@@ -41,7 +41,8 @@ export async function archiveRead(parts: Parts, ref: string, path: string): Retu
   const files = await openFiles(parts, ref, path);
   try {
     const { found } = files;
-    const { stat, tar } = await files.inWords(() => parts.treeArchive.read(found.root, found.path, nameOf(path)));
+    const how = { name: nameOf(path), over: files.mountsIn(found.containerPath) };
+    const { stat, tar } = await files.inWords(() => parts.treeArchive.read(found.root, found.path, how));
     const named = await files.named(stat);
     publishEvent(parts, files.container, 'archive-path');
     return { stat: named, tar: heldStream(tar, files) };
@@ -87,6 +88,8 @@ interface OpenFiles extends AsyncDisposable {
   /** With the name that was asked for, whatever it leads to, and the link target that the container sees. */
   named(stat: PathStat): Promise<PathStat>;
   inWords<T>(run: () => Promise<T>): Promise<T>;
+  /** What is mounted below a directory of the container: where on the host it is, by its path in there. */
+  mountsIn(directory: string): ReadonlyMap<string, string>;
 }
 
 async function openFiles(parts: Parts, ref: string, asked: string, options = { follow: false }): Promise<OpenFiles> {
@@ -108,6 +111,7 @@ async function openFiles(parts: Parts, ref: string, asked: string, options = { f
       linkTarget: stat.linkTarget === '' ? '' : (await locateOnHost(rootfs, mounts, `${path}/`)).containerPath,
     }),
     inWords: (run) => inWords(ref, asked, run),
+    mountsIn: (directory) => mountsIn(mounts, directory),
     [Symbol.asyncDispose]: () => kept.disposeAsync(),
   };
 }
@@ -156,6 +160,16 @@ async function takeMount(
       return await volumes.acquire(mount.name, use);
     }
   }
+}
+
+function mountsIn(mounts: readonly PathMount[], directory: string): Map<string, string> {
+  const top = directory === '/' ? '/' : `${directory}/`;
+  const found = new Map<string, string>();
+  for (const { destination, source } of mounts) {
+    const at = posix.resolve('/', destination);
+    if (at.startsWith(top) && at !== top) found.set(at.slice(top.length), source);
+  }
+  return found;
 }
 
 /** The root of a mount as an entry of the directory that it is in on the host, so that it has a name. */

@@ -18,6 +18,15 @@ export function cleanEntryName(name: string): string {
   return clean === '.' ? '' : clean;
 }
 
+/** The target of a hard link, which names another entry. @throws IMAGE_ARCHIVE_INVALID naming the link */
+export function cleanLinkTarget(entry: string, target: string): string {
+  try {
+    return cleanEntryName(target);
+  } catch {
+    throw refuse(entry, `is a hard link to ${JSON.stringify(target)}, which leads out of the target directory`);
+  }
+}
+
 export function parentOf(clean: string): string {
   const slash = clean.lastIndexOf('/');
   return slash === -1 ? '' : clean.slice(0, slash);

@@ -118,7 +118,7 @@ const HOSTILE: Readonly<Record<string, readonly [Buffer, RegExp]>> = {
   'a file below a file': [tar({ name: 'f' }, { name: 'f/x' }), /"f\/x" lies below "f"/],
   'a hard link out of the target': [
     tar({ name: 'h', type: 'link', linkName: '../../../etc/passwd' }),
-    /"\.\.\/\.\.\/\.\.\/etc\/passwd" leads out/,
+    /"h" is a hard link to "\.\.\/\.\.\/\.\.\/etc\/passwd", which leads out/,
   ],
   'a hard link to what the host has': [
     tar({ name: 'h', type: 'link', linkName: '/etc/passwd' }),

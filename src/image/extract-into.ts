@@ -13,7 +13,7 @@ import { EngineError } from '../core/engine-error.ts';
 import { fsPath } from '../core/file-name.ts';
 import type { FileOperation, Files } from '../kernel/port.ts';
 
-import { baseOf, cleanEntryName, parentOf, refuse } from './archive-path.ts';
+import { baseOf, cleanEntryName, cleanLinkTarget, parentOf, refuse } from './archive-path.ts';
 import type { ByteSource } from './byte-source.ts';
 import { FileBatch } from './file-batch.ts';
 import { writeContent } from './file-writer.ts';
@@ -58,6 +58,8 @@ class IntoExtraction {
   readonly #fresh = new Set<string>();
   /** What was put into fresh directories. */
   readonly #made = new Set<string>();
+  /** Symbolic links of this archive, by name: nothing of it goes through them. */
+  readonly #links = new Set<string>();
   readonly #directoryTimes = new Map<string, bigint>();
   #parent: { readonly path: string; readonly directory: OpenDirectory } | null = null;
 
@@ -73,11 +75,18 @@ class IntoExtraction {
       return; // the target keeps its own attributes
     }
     const parent = this.#path(parentOf(name));
-    await this.#ensureDirectory(parentOf(name));
+    this.#checkAbove(entry, name);
+    await this.#ensureDirectory(entry, parentOf(name));
     const path = this.#path(name);
+    if (entry.type === 'symlink') this.#checkSymlink(entry, path);
     const isKept = await this.#makeRoom(entry, parent, name);
-    if (entry.type === 'directory') return await this.#directory(entry, name, path, isKept);
+    if (entry.type === 'directory') {
+      this.#links.delete(name);
+      return await this.#directory(entry, name, path, isKept);
+    }
     if (this.#fresh.has(parent)) this.#made.add(path);
+    if (entry.type === 'symlink') this.#links.add(name);
+    else this.#links.delete(name);
     switch (entry.type) {
       case 'file':
         await this.#file(entry, path, reader);
@@ -158,7 +167,28 @@ class IntoExtraction {
     );
   }
 
-  async #ensureDirectory(name: string): Promise<void> {
+  /** Links that the container has lead where they lead; an archive that brings its own could send what follows anywhere. */
+  #checkAbove(entry: TarEntry, name: string): void {
+    if (this.#links.size === 0) return;
+    for (let above = parentOf(name); above !== ''; above = parentOf(above)) {
+      if (this.#links.has(above))
+        throw refuse(entry.name, `lies below ${JSON.stringify(above)}, a symbolic link of the same archive`);
+    }
+  }
+
+  /** As moby: a relative one may not point out of the target directory. */
+  #checkSymlink(entry: TarEntry, path: string): void {
+    const { target } = this.#options;
+    const pointsAt = posix.join(posix.dirname(path), entry.linkName);
+    const top = posix.join(target, '/');
+    if (pointsAt === target || `${pointsAt}/`.startsWith(top)) return;
+    throw refuse(
+      entry.name,
+      `leads out of the target directory: invalid symlink ${JSON.stringify(path)} -> ${JSON.stringify(entry.linkName)}`,
+    );
+  }
+
+  async #ensureDirectory(entry: TarEntry, name: string): Promise<void> {
     const path = this.#path(name);
     if (name === '' || this.#fresh.has(path) || this.#parent?.path === path) return;
     try {
@@ -166,7 +196,9 @@ class IntoExtraction {
       await this.#openParent(path);
     } catch (error) {
       if (!(error instanceof EngineError) || error.code !== 'CONTAINER_PATH_NOT_FOUND') throw error;
-      await this.#ensureDirectory(parentOf(name));
+      if (isCode(error.cause, 'ENOTDIR'))
+        throw refuse(entry.name, `lies below ${JSON.stringify(name)}, which is not a directory`);
+      await this.#ensureDirectory(entry, parentOf(name));
       const { uid, gid } = this.#options.owner ?? { uid: 0, gid: 0 };
       await this.#batch.push({ kind: 'mkdir', path, mode: 0o755 });
       await this.#batch.push({ kind: 'chown', path, uid, gid });
@@ -208,7 +240,9 @@ class IntoExtraction {
 
   /** Its target is what this archive, or the container, has inside the target directory. */
   async #link(entry: TarEntry, path: string): Promise<void> {
-    await this.#batch.push({ kind: 'link', path, target: this.#path(cleanEntryName(entry.linkName)) });
+    const target = cleanLinkTarget(entry.name, entry.linkName);
+    this.#checkAbove(entry, target);
+    await this.#batch.push({ kind: 'link', path, target: this.#path(target) });
   }
 
   async #attributes(entry: TarEntry, path: string): Promise<void> {

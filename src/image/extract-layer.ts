@@ -12,7 +12,7 @@ import { join } from 'node:path';
 import { fsPath } from '../core/file-name.ts';
 import type { Files } from '../kernel/port.ts';
 
-import { baseOf, cleanEntryName, parentOf, refuse } from './archive-path.ts';
+import { baseOf, cleanEntryName, cleanLinkTarget, parentOf, refuse } from './archive-path.ts';
 import type { ByteSource } from './byte-source.ts';
 import { FileBatch } from './file-batch.ts';
 import { writeContent } from './file-writer.ts';
@@ -213,7 +213,7 @@ class LayerExtraction {
   }
 
   async #link(entry: TarEntry, name: string, path: string): Promise<void> {
-    const target = cleanEntryName(entry.linkName);
+    const target = cleanLinkTarget(entry.name, entry.linkName);
     const there = this.#made.get(target);
     if (there === undefined || there === 'directory') {
       throw refuse(

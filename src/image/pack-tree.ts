@@ -164,7 +164,7 @@ export class TarPacker {
       return {
         name: type === 'directory' ? `${name}/` : name,
         type: written,
-        mode: Number(stat.mode) & 0o7777,
+        mode: Number(stat.mode), // with the bits of its type, as Docker writes them
         ...toContainer(this.#ids, { uid: Number(stat.uid), gid: Number(stat.gid) }),
         sizeBytes,
         mtimeNs: stat.mtimeNs,

@@ -123,7 +123,11 @@ export interface TreeArchive {
   read(
     root: string,
     path: string,
-    name?: string,
+    options?: {
+      readonly name?: string;
+      /** Files and trees of the host that show in a directory instead of its own, by their path in it: "a/b". */
+      readonly over?: ReadonlyMap<string, string>;
+    },
   ): Promise<{ readonly stat: PathStat; readonly tar: AsyncIterable<Uint8Array> }>;
   /** Unpacks into the directory `path`. Files get the archive's owners, or `owner` where copyUidGid is set and it is given. */
   write(

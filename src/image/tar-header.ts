@@ -14,7 +14,7 @@ export interface TarHeader {
   /** As written; not cleaned, not trusted. */
   readonly name: string;
   readonly type: EntryType;
-  /** Permission, setuid, setgid and sticky bits. */
+  /** Permission, setuid, setgid and sticky bits; what is written may have those of the file's type too. */
   readonly mode: number;
   readonly uid: number;
   readonly gid: number;

@@ -130,7 +130,8 @@ test('write: replaces as Docker does, follows links inside only', async () => {
       { name: 'a/b/c', content: 'deep' },
       { name: 'a', type: 'directory', mode: 0o750 },
       { name: 'h', type: 'link', linkName: 'f' },
-      { name: 's', type: 'symlink', linkName: '../..' },
+      { name: 's', type: 'symlink', linkName: '../dir/f' },
+      { name: 't', type: 'symlink', linkName: '/etc' },
     ),
     OPTIONS,
   );
@@ -194,6 +195,83 @@ test('write: nothing outside is touched, whatever archive and tree agree on', as
   assert.deepEqual(await readdir(outside), ['passwd']);
   assert.equal(await readFile(join(outside, 'passwd'), 'utf8'), 'secret\n');
   assert.equal((await lstat(outside)).mode & 0o777, 0o755);
+});
+
+test('write: a hostile archive is refused by the name of its entry, and nothing but its target is touched', async () => {
+  const snapshot = (): string =>
+    execFileSync('sh', [
+      '-ec',
+      `find ${root} ${outside} -path ${root}/dir -prune -o -printf '%p %y %m %U:%G %s %T@ %n %l\\n' | sort`,
+    ]).toString();
+  const before = snapshot();
+  const link = (name: string, linkName: string): Draft => ({ name, type: 'symlink', linkName });
+  const evil = (name: string): Draft => ({ name, content: 'evil' });
+  const corpus: Readonly<Record<string, readonly [readonly Draft[], RegExp]>> = {
+    'a name above': [[evil('../evil')], /"\.\.\/evil" leads out/],
+    'a name that climbs': [[evil('x/../../evil')], /"x\/\.\.\/\.\.\/evil" leads out/],
+    'a link above': [[link('up', '../..'), evil('up/evil')], /"up" leads out of the target directory: invalid symlink/],
+    'a file through its own link': [
+      [link('out', '/etc'), evil('out/evil')],
+      /"out\/evil" lies below "out", a symbolic link/,
+    ],
+    'a directory through its own link': [
+      [link('out', '/etc'), { name: 'out/d', type: 'directory' }],
+      /"out\/d" lies below "out"/,
+    ],
+    'a file through two links of its own': [
+      [{ name: 'd1', type: 'directory', mode: 0o755 }, link('d1/l', '/etc'), link('m', 'd1/l'), evil('m/evil')],
+      /"m\/evil" lies below "m"/,
+    ],
+    'a hard link above': [
+      [{ name: 'h', type: 'link', linkName: '../etc/passwd' }],
+      /"h" is a hard link to .* leads out/,
+    ],
+    'a hard link through its own link': [
+      [link('e', '/etc'), { name: 'h', type: 'link', linkName: 'e/passwd' }],
+      /"h" lies below "e"/,
+    ],
+    'a file below a file': [[evil('ff'), evil('ff/x')], /"ff\/x" lies below "ff", which is not a directory/],
+    'a name of the target itself': [[evil('.')], /would replace the target directory/],
+  };
+  for (const [what, [drafts, reason]] of Object.entries(corpus)) {
+    await assert.rejects(
+      tree.write(root, '/todir', tar(...drafts), OPTIONS),
+      { message: reason, code: 'IMAGE_ARCHIVE_INVALID' },
+      what,
+    );
+    assert.equal(snapshot(), before, what);
+  }
+  // A link that is replaced by a directory is no link any more; one that the container has leads where it leads.
+  const honest = [
+    link('was', '/etc'),
+    { name: 'was', type: 'directory', mode: 0o755 } as const,
+    { name: 'was/in', content: 'in' },
+  ];
+  await tree.write(root, '/todir', tar(...honest), OPTIONS);
+  assert.equal(await readFile(join(root, 'dir/was/in'), 'utf8'), 'in');
+  assert.equal(snapshot(), before);
+});
+
+test('read: shows what is mounted in a directory instead of what lies under it', async () => {
+  execFileSync('sh', [
+    '-ec',
+    `mkdir -p ${root}/m/vol/hidden ${scratch}/volume/in ${scratch}/volume/deeper; echo 1 >${root}/m/file; echo 22 >${scratch}/one; ln -s one ${scratch}/link; echo 3 >${scratch}/volume/in/f`,
+  ]);
+  const over = new Map([
+    ['vol', join(scratch, 'volume')],
+    ['vol/deeper', join(scratch, 'volume/in')],
+    ['file', join(scratch, 'link')],
+    ['nowhere', join(scratch, 'volume')],
+  ]);
+  assert.deepEqual(await list((await tree.read(root, '/m', { name: 'as', over })).tar), [
+    'as/',
+    'as/file',
+    'as/vol/',
+    'as/vol/deeper/',
+    'as/vol/deeper/f',
+    'as/vol/in/',
+    'as/vol/in/f',
+  ]);
 });
 
 test('write, export: ten thousand small files there and back are the same', async () => {

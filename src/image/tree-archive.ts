@@ -50,12 +50,12 @@ export function treeArchive(kernel: Pick<Kernel, 'files'>, ids: IdMap): TreeArch
       const absolute = absolutePath(path);
       return await describe(files, root, absolute, await lstatInRoot(files, root, absolute));
     },
-    read: async (root, path, name) => {
+    read: async (root, path, options = {}) => {
       const absolute = absolutePath(path);
       const stat = await lstatInRoot(files, root, absolute);
       return {
         stat: await describe(files, root, absolute, stat),
-        tar: pack(new TarPacker(files, ids), { files, root, absolute, stat, as: name }),
+        tar: pack(new TarPacker(files, ids), { files, root, absolute, stat, ...options }),
       };
     },
     write: async (root, path, tar, options) => {
@@ -97,11 +97,14 @@ async function* pack(
     root,
     absolute,
     stat,
-    as = posix.basename(absolute),
-  }: { files: Files; root: string; absolute: string; stat: BigIntStats; as: string | undefined },
+    name: given = posix.basename(absolute),
+    over,
+  }: { files: Files; root: string; absolute: string; stat: BigIntStats } & NonNullable<
+    Parameters<TreeArchive['read']>[2]
+  >,
 ): AsyncGenerator<Uint8Array> {
   const { directory, base } = splitPath(absolute);
-  const name = as === '/' ? '' : as; // below "/" the slash is the separator
+  const name = given === '/' ? '' : given; // below "/" the slash is the separator
   await using parent = await openDirectoryInRoot(files, root, directory);
   if (!stat.isDirectory()) {
     yield* packer.entry({ name, path: base, at: `${parent.at}/${base}`, stat });
@@ -112,7 +115,7 @@ async function* pack(
         : await openPinned(files, parent.at, base, absolute);
     const top = await lstat(`${source.at}/.`, { bigint: true });
     yield* packer.entry({ name, path: '', at: `${source.at}/.`, stat: top });
-    for await (const run of walkRuns(source.at))
+    for await (const run of walkRuns(source.at, over))
       yield* packer.run(run.map((entry) => ({ ...entry, name: `${name}/${entry.path}` })));
   }
   yield* packer.end();

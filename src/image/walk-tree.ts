@@ -4,7 +4,7 @@
  * planted link can lead the walk out of the tree.
  */
 import { constants, type BigIntStats } from 'node:fs';
-import { lstat, open, readdir, type FileHandle } from 'node:fs/promises';
+import { lstat, open, readdir, realpath, type FileHandle } from 'node:fs/promises';
 
 import { decodeFileName, fsPath } from '../core/file-name.ts';
 
@@ -24,11 +24,17 @@ export async function* walkTree(root: string): AsyncGenerator<TreeEntry> {
   for await (const run of walkRuns(root)) yield* run;
 }
 
-/** The same, by runs of entries of one directory: all of a run can be reached until the next is asked for. */
-export async function* walkRuns(root: string): AsyncGenerator<readonly TreeEntry[]> {
+/**
+ * The same, by runs of entries of one directory: all of a run can be reached until the next is asked for. `over`: files
+ * and directories that show at these paths instead of those of the tree, as what is mounted there.
+ */
+export async function* walkRuns(
+  root: string,
+  over: ReadonlyMap<string, string> = new Map(),
+): AsyncGenerator<readonly TreeEntry[]> {
   const directory = await open(root, O_RDONLY | O_DIRECTORY);
   try {
-    yield* walkDirectory(directory, '');
+    yield* walkDirectory(directory, '', over);
   } finally {
     await directory.close();
   }
@@ -59,10 +65,16 @@ export async function openDirectory(at: string): Promise<FileHandle | null> {
   }
 }
 
-async function* walkDirectory(directory: FileHandle, prefix: string): AsyncGenerator<readonly TreeEntry[]> {
+async function* walkDirectory(
+  directory: FileHandle,
+  prefix: string,
+  over: ReadonlyMap<string, string>,
+): AsyncGenerator<readonly TreeEntry[]> {
   let run: TreeEntry[] = [];
-  for await (const { name, at, stat } of readEntries(directory)) {
+  for await (const { name, ...own } of readEntries(directory)) {
     const path = prefix + name;
+    const source = over.get(path);
+    const { at, stat } = (source === undefined ? null : await mounted(source)) ?? own;
     run.push({ path, at, stat });
     const isDirectory = stat.isDirectory();
     if (!isDirectory && run.length < STATS_AT_ONCE) continue;
@@ -71,12 +83,23 @@ async function* walkDirectory(directory: FileHandle, prefix: string): AsyncGener
     const child = isDirectory ? await openDirectory(at) : null;
     if (child === null) continue;
     try {
-      yield* walkDirectory(child, `${path}/`);
+      yield* walkDirectory(child, `${path}/`, over);
     } finally {
       await child.close();
     }
   }
   if (run.length > 0) yield run;
+}
+
+/** null when it is gone. */
+async function mounted(source: string): Promise<Pick<TreeEntry, 'at' | 'stat'> | null> {
+  try {
+    const at = await realpath(source); // a mount follows links
+    return { at, stat: await lstat(at, { bigint: true }) };
+  } catch (error) {
+    if (isGone(error)) return null;
+    throw error;
+  }
 }
 
 async function statOrNull(path: string): Promise<BigIntStats | null> {

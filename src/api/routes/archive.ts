@@ -25,7 +25,7 @@ export const archiveRoutes: readonly AnyRoute[] = [
 ];
 
 function path({ query }: Exchange): string {
-  if (query.text('path') === '') throw new EngineError('PARAMETER_INVALID', 'bad parameter: path cannot be empty');
+  if (query.text('path') === '') throw new EngineError('PARAMETER_INVALID', 'bad parameter: pathcannot be empty'); // moby's words
   return query.text('path');
 }
 
