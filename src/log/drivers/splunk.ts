@@ -30,7 +30,8 @@ export const splunk: LogDriver = {
   unknown: (option) => `unknown log opt '${option}' for splunk log driver`,
   check(options) {
     urlOf(options);
-    if (options['splunk-token'] === undefined) refuse('failed to initialize logging driver: splunk: splunk-token is expected');
+    if (options['splunk-token'] === undefined)
+      refuse('failed to initialize logging driver: splunk: splunk-token is expected');
     for (const name of ['insecureskipverify', 'verify-connection', 'gzip', 'index-acknowledgment'])
       checkBool(options, `splunk-${name}`);
     const format = options['splunk-format'];
