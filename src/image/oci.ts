@@ -22,7 +22,7 @@ export interface Descriptor {
   readonly size: number;
   readonly annotations: Readonly<Record<string, string>>;
   /** Of entries in an index; null when they do not say. */
-  readonly platform: Platform | null;
+  readonly platform: (Platform & { readonly osVersion?: string }) | null;
   /** Where else a layer can be had ("foreign layers"). */
   readonly urls: readonly string[];
 }
@@ -101,6 +101,7 @@ function parseDescriptor(value: unknown): Descriptor {
           os: textOf(platform['os']),
           architecture: textOf(platform['architecture']),
           variant: textOf(platform['variant']),
+          ...(textOf(platform['os.version']) !== '' && { osVersion: textOf(platform['os.version']) }),
         }
       : null,
     urls: Array.isArray(urls) ? urls.filter((url): url is string => typeof url === 'string') : [],

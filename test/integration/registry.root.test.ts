@@ -5,11 +5,13 @@
 import assert from 'node:assert/strict';
 import { execFileSync, spawn, type ChildProcess } from 'node:child_process';
 import { copyFileSync, existsSync, mkdirSync, mkdtempSync, rmSync, writeFileSync } from 'node:fs';
+import { request } from 'node:http';
 import { createServer, type AddressInfo } from 'node:net';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { after, test } from 'node:test';
 
+import { FakeRegistry } from '../../src/image/registry/fake-registry.ts';
 import { eventually, run, TestDaemon } from '../support/daemon.ts';
 
 /** "secret" */
@@ -127,6 +129,42 @@ test('docker pull: names of Docker Hub come from a mirror, also by a proxy', { t
   const info = (await proxied.api('GET', '/v1.51/info')).json;
   assert.equal(info.HttpProxy, `http://xxxxx:xxxxx@${host}`);
 });
+
+test(
+  'images/create: when the client goes away its pull ends, and the next one goes on',
+  { timeout: 60_000 },
+  async () => {
+    await using registry = await FakeRegistry.start();
+    await using daemon = await TestDaemon.start();
+    const { layers } = registry.addImage('slow', '1', [500_000, 400_000]);
+    registry.slowly = { pieceBytes: 5000, pauseMs: 20, onSent: () => {} };
+    const name = `${registry.host}/slow`;
+    const pulling = request({
+      socketPath: daemon.socket,
+      method: 'POST',
+      path: `/v1.51/images/create?fromImage=${name}&tag=1`,
+    });
+    pulling.on('error', () => {});
+    const downloading = new Promise<void>((resolve) => {
+      pulling.on('response', (answer) => {
+        answer.on('error', () => {});
+        answer.on('data', (chunk: Buffer) => chunk.includes('Downloading') && resolve());
+      });
+    });
+    pulling.end();
+    await downloading;
+    assert.ok(registry.now > 0);
+    pulling.destroy();
+    await eventually('the daemon has left the registry', () => registry.now === 0);
+    const sentBytes = registry.sentBytes;
+    registry.slowly = null;
+    registry.requests.length = 0;
+    await daemon.ok('pull', `${name}:1`);
+    assert.ok(sentBytes > 0 && sentBytes < layers.reduce((sum, { size }) => sum + size, 0), String(sentBytes));
+    // From where they were: by range.
+    assert.ok(registry.ranges.length > 0);
+  },
+);
 
 const DOCKERD = ['/usr/sbin/dockerd', '/usr/bin/dockerd'].find((path) => existsSync(path));
 

@@ -6,6 +6,8 @@ import { lookup } from 'node:dns/promises';
 import { BlockList, isIP } from 'node:net';
 import { join } from 'node:path';
 
+import { EngineError } from '../../core/engine-error.ts';
+
 import { readCertificates } from './certificates.ts';
 import { proxiesOf, type Proxies } from './proxy.ts';
 import { openTransport, type Transport } from './transport.ts';
@@ -72,6 +74,7 @@ function hostOf(url: string): string {
 
 async function forHost(url: string, host: string, isMirror: boolean, options: RegistryOptions): Promise<Endpoint[]> {
   const baseUrl = url.replace(/\/+$/, '');
+  if (!URL.canParse(url)) throw new EngineError('PARAMETER_INVALID', `unable to parse server address: ${url}`);
   const { hostname } = new URL(url);
   // Without TLS nothing hangs on it, and behind a proxy the name may mean nothing here.
   const isInsecure = !url.startsWith('http:') && (await isInsecureHost(hostname, host, options.insecureRegistries));

@@ -29,6 +29,8 @@ export class FakeRegistry implements AsyncDisposable {
   slowly: { readonly pieceBytes: number; readonly pauseMs: number; readonly onSent: (bytes: number) => void } | null =
     null;
   sentBytes = 0;
+  /** Of requests for a part of a blob: its first byte. */
+  readonly ranges: number[] = [];
   /** Requests that are being answered, and the most there ever were. */
   now = 0;
   most = 0;
@@ -119,6 +121,7 @@ export class FakeRegistry implements AsyncDisposable {
     response.once('close', () => this.now--);
     const from = Number(/^bytes=(\d+)-$/.exec(request.headers.range ?? '')?.[1] ?? 0);
     if (from >= blob.length && from > 0) return void response.writeHead(416).end();
+    if (from > 0) this.ranges.push(from);
     if (from > 0) response.setHeader('Content-Range', `bytes ${from}-${blob.length - 1}/${blob.length}`);
     response.writeHead(from > 0 ? 206 : 200, { 'Content-Length': blob.length - from });
     // A moment, so that those which come together are seen together.

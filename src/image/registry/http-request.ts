@@ -1,6 +1,7 @@
 /** One HTTP request, with redirects, and with errors in Go's words, which users of Docker know. */
 import { request as httpRequest, type IncomingMessage } from 'node:http';
 import { request as httpsRequest } from 'node:https';
+import { isIP } from 'node:net';
 import { Readable } from 'node:stream';
 import { pipeline } from 'node:stream/promises';
 
@@ -167,7 +168,7 @@ function explain(error: unknown, { url }: HttpRequest): string {
     case 'CERT_NOT_YET_VALID':
       return 'tls: failed to verify certificate: x509: certificate has expired or is not yet valid';
     case 'ERR_TLS_CERT_ALTNAME_INVALID':
-      return `tls: failed to verify certificate: x509: certificate is valid for ${(error as { cert?: { subjectaltname?: string } }).cert?.subjectaltname?.replace(/(?:DNS|IP Address):/g, '') ?? 'other names'}, not ${hostname}`;
+      return `tls: failed to verify certificate: x509: ${otherNames(error, hostname)}`;
     case 'DEPTH_ZERO_SELF_SIGNED_CERT':
     case 'SELF_SIGNED_CERT_IN_CHAIN':
     case 'UNABLE_TO_VERIFY_LEAF_SIGNATURE':
@@ -183,4 +184,12 @@ function explain(error: unknown, { url }: HttpRequest): string {
 /** OpenSSL's "…:SSL alert number 116" or "…tlsv13 alert certificate required:…" in a word. */
 function tlsAlert(message: string): string {
   return /alert ([a-z ]+)/i.exec(message.replace(/SSL alert number/i, ''))?.[1]?.trim() ?? 'handshake failure';
+}
+
+/** Go's x509.HostnameError. */
+function otherNames(error: unknown, hostname: string): string {
+  const names = (error as { cert?: { subjectaltname?: string } }).cert?.subjectaltname ?? '';
+  if (isIP(hostname) !== 0 && !names.includes('IP Address:'))
+    return `cannot validate certificate for ${hostname} because it doesn't contain any IP SANs`;
+  return `certificate is valid for ${names.replace(/(?:DNS|IP Address):/g, '') || 'other names'}, not ${hostname}`;
 }

@@ -124,7 +124,7 @@ class Pull {
     const digest = reference.digest || (await this.#client.manifestDigest(reference.tag));
     const known = digest === null ? null : this.#known(withDigest(reference, digest));
     const fetched = known === null ? await this.#manifest(reference, digest) : null;
-    const id = reference.digest === '' ? reference.tag : formatReference({ ...reference, tag: '' });
+    const id = reference.digest === '' ? reference.tag : formatReference(reference);
     this.#report({ kind: 'status', id, text: `Pulling from ${reference.path}` });
     const record = known ?? (await this.#fetchImage(reference, fetched!));
     const named = digest !== null && known !== null ? digest : fetched!.digest;

@@ -2,7 +2,7 @@
 import { EngineError } from '../../core/engine-error.ts';
 
 import { isObject, parseConfigFile, parseJsonObject } from '../image-config.ts';
-import { imagesOf, parseManifest } from '../oci.ts';
+import { parseManifest } from '../oci.ts';
 import type { Digest, Platform, RegistryAuth } from '../port.ts';
 import { parseAnyReference, withDefaultTag, type Reference } from '../reference.ts';
 
@@ -46,6 +46,7 @@ const HUB_HOSTS: ReadonlySet<string> = new Set(['', 'docker.io', 'index.docker.i
 const SEARCH_COUNT_DEFAULT = 25;
 const SEARCH_COUNT_MAX = 100;
 const TIMEOUT_MS = 60_000;
+const NO_PLATFORM: Platform = { os: '', architecture: '', variant: '' };
 
 export function openRegistries(given: Partial<RegistryOptions> = {}): Registries {
   const registry = { ...REGISTRY_DEFAULTS, ...given };
@@ -82,7 +83,7 @@ async function inspect(client: RegistryClient, reference: Reference): ReturnType
   const manifest = parseManifest(fetched.bytes, fetched.mediaType);
   const descriptor = { mediaType: manifest.mediaType, digest: fetched.digest, sizeBytes: fetched.bytes.length };
   if (manifest.kind === 'index')
-    return { descriptor, platforms: imagesOf(manifest.manifests).map(({ platform }) => platform) };
+    return { descriptor, platforms: manifest.manifests.map(({ platform }) => platform ?? NO_PLATFORM) };
   const { os, architecture, variant, osVersion } = parseConfigFile(await client.blob(manifest.config.digest));
   return { descriptor, platforms: [{ os, architecture, variant, ...(osVersion !== '' && { osVersion }) }] };
 }
