@@ -1,6 +1,6 @@
 import assert from 'node:assert/strict';
 import { execFileSync } from 'node:child_process';
-import { readFileSync, writeFileSync } from 'node:fs';
+import { closeSync, openSync, readFileSync, writeFileSync } from 'node:fs';
 import { createConnection, Socket } from 'node:net';
 import { join } from 'node:path';
 import { test } from 'node:test';
@@ -213,7 +213,7 @@ test('createNamespace: removable twice, never over one that lives, over a file t
     });
   }));
 
-test('bindSocket, setSysctlIn, nftablesIn: happen in the namespace and not on the host', () =>
+test('bindSocket, setSysctlIn, redirectPortIn: happen in the namespace and not on the host', () =>
   withScratch(async ({ kernel, directory }) => {
     const namespace = join(directory, 'ns');
     await kernel.network.createNamespace(namespace);
@@ -245,9 +245,29 @@ test('bindSocket, setSysctlIn, nftablesIn: happen in the namespace and not on th
         );
       }
 
-      await kernel.network.nftablesIn(namespace, 'add table ip longshoretest');
-      assert.match(inside(namespace, 'nft', 'list', 'tables'), /longshoretest/);
-      assert.doesNotMatch(await kernel.nftables.run('list tables'), /longshoretest/);
+      await kernel.nftables.run('list tables'); // its socket is there before the numbers below
+      // Numbers above FD_SETSIZE, which libnftables does not survive.
+      const many = Array.from({ length: 1100 }, () => openSync('/dev/null', 'r'));
+      try {
+        for (const to of [4053, 5053]) {
+          const redirection = { table: 'longshoretest', address: '127.0.0.11', port: 53, to };
+          await kernel.network.redirectPortIn(namespace, redirection);
+        }
+        assert.doesNotMatch(await kernel.nftables.run('list tables'), /longshoretest/);
+      } finally {
+        for (const fd of many) closeSync(fd);
+      }
+      const rule = (protocol: string): string =>
+        `\t\tip daddr 127.0.0.11 ${protocol} dport 53 dnat to 127.0.0.11:5053\n`;
+      assert.equal(
+        inside(namespace, 'nft', 'list', 'ruleset'),
+        'table ip longshoretest {\n\tchain output {\n\t\ttype nat hook output priority -100; policy accept;\n' +
+          `${rule('tcp')}${rule('udp')}\t}\n}\n`,
+      );
+      await assert.rejects(
+        kernel.network.redirectPortIn(namespace, { table: 'x'.repeat(300), address: '127.0.0.11', port: 53, to: 1 }),
+        { syscall: 'NFT_MSG_NEWTABLE' },
+      );
     } finally {
       await kernel.network.removeNamespace(namespace);
     }

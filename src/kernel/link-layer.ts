@@ -28,7 +28,7 @@ import {
   RT_TABLE,
   RTA,
   RTN_UNICAST,
-  setBridgePort,
+  setBridgePortUp,
   setLinkUp,
   type LinkReference,
 } from './link-message.ts';
@@ -106,7 +106,9 @@ export function connectVeth(options: Options<'connectVeth'>): void {
       () => host().exchange([deleteLink(options.hostName)]),
       () => {
         const { isolated = false, hairpin = false } = options;
-        if (isolated || hairpin) host().run([setBridgePort(options.hostName, { isolated, hairpin })]);
+        // A port of a bridge needs no addresses; each new one would flood its neighbour discovery to all others.
+        disableIpv6(options.hostName);
+        host().run([setBridgePortUp(options.hostName, { isolated, hairpin })]);
         const link = needLink(inside, options.containerName);
         allowIpv6(namespaceFd, options);
         bringUp(inside, link, options);
@@ -232,6 +234,14 @@ function withNamespaceSocket(path: string, action: (socket: NetlinkSocket, names
     using socket = insideNamespace(fd, path, () => new NetlinkSocket());
     action(socket, fd);
   });
+}
+
+function disableIpv6(name: string): void {
+  try {
+    writeSysctlHere(`net/ipv6/conf/${name}/disable_ipv6`, '1');
+  } catch (error) {
+    if (!isErrno(error, ERRNO.ENOENT)) throw error; // a kernel without IPv6
+  }
 }
 
 /** An address was asked for, so this interface has IPv6 whatever the namespace's default is. */

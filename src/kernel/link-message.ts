@@ -28,6 +28,7 @@ export const IF_ADDR_BYTES = 8;
 export const ROUTE_BYTES = 12;
 const IFF_UP = 1;
 const VETH_INFO_PEER = 1;
+const IFLA_BR_MCAST_SNOOPING = 23;
 const IFLA_BRPORT = { MODE: 4, ISOLATED: 33 } as const;
 const IFLA_MACVLAN_MODE = 1;
 const IFLA_IPVLAN_MODE = 1;
@@ -86,11 +87,18 @@ export function createBridge(name: string, mac: string): Request {
   return linkRequest('NEWLINK', NLM_F_CREATE | NLM_F_EXCL, `bridge name=${name}`, linkHeader(0, false), [
     [IFLA.IFNAME, interfaceName(name)],
     ...(macBytes === null ? [] : ([[IFLA.ADDRESS, macBytes]] as const)),
-    [IFLA.LINKINFO, [[IFLA_INFO.KIND, 'bridge']]],
+    [
+      IFLA.LINKINFO,
+      [
+        [IFLA_INFO.KIND, 'bridge'],
+        // Nobody asks who listens to what, so all is flooded anyway; each new port would start a timer of every other.
+        [IFLA_INFO.DATA, [[IFLA_BR_MCAST_SNOOPING, Buffer.of(0)]]],
+      ],
+    ],
   ]);
 }
 
-/** The host's end is up and in the bridge at once; the peer is born in its namespace, down. */
+/** The host's end is in the bridge at once; the peer is born in its namespace. Both are down. */
 export function createVeth(options: {
   readonly hostName: string;
   readonly bridgeIndex: number;
@@ -111,7 +119,7 @@ export function createVeth(options: {
     'NEWLINK',
     NLM_F_CREATE | NLM_F_EXCL,
     `veth name=${options.hostName} peer=${options.peerName} mtu=${mtu}`,
-    linkHeader(0, true),
+    linkHeader(0, false),
     [
       [IFLA.IFNAME, interfaceName(options.hostName)],
       [IFLA.MTU, mtu],
@@ -179,8 +187,8 @@ export function setLinkUp(
   return linkRequest('NEWLINK', 0, `name=${link.name} up`, linkHeader(link.index, true), attributes);
 }
 
-/** `isolated`: such ports cannot reach each other. `hairpin`: a frame may go back out of the port that it came from. */
-export function setBridgePort(
+/** Brings a port of a bridge up. `isolated`: such ports cannot reach each other. `hairpin`: a frame may go back out of the port that it came from. */
+export function setBridgePortUp(
   name: string,
   { isolated, hairpin }: { readonly isolated: boolean; readonly hairpin: boolean },
 ): Request {
@@ -188,7 +196,7 @@ export function setBridgePort(
     [IFLA_BRPORT.MODE, Buffer.from([Number(hairpin)])],
     [IFLA_BRPORT.ISOLATED, Buffer.from([Number(isolated)])],
   ];
-  return linkRequest('NEWLINK', 0, `name=${name} bridge port`, linkHeader(0, false), [
+  return linkRequest('NEWLINK', 0, `name=${name} bridge port up`, linkHeader(0, true), [
     [IFLA.IFNAME, interfaceName(name)],
     [
       IFLA.LINKINFO,

@@ -1,4 +1,4 @@
-/** One NETLINK_ROUTE socket; it stays in the namespace that it was opened in. Source: netlink(7). Worker thread only. */
+/** One netlink socket (NETLINK_ROUTE if not said); it stays in the namespace that it was opened in. Source: netlink(7). Worker thread only. */
 import { check, checkAsync, closeFile, native, SOCK_CLOEXEC } from './libc.ts';
 import { KernelError } from './kernel-error.ts';
 import {
@@ -15,6 +15,8 @@ import {
 } from './netlink.ts';
 
 const AF_NETLINK = 16;
+const NETLINK_ROUTE = 0;
+export const NETLINK_NETFILTER = 12;
 const SOCK_RAW = 3;
 const SOL_SOCKET = 1;
 const SO_RCVTIMEO = 20;
@@ -40,8 +42,8 @@ export class NetlinkSocket implements Disposable {
   #sequence = 1;
 
   /** Opens it in the namespace that this thread is in. */
-  constructor() {
-    this.#fd = check(native.socket(AF_NETLINK, SOCK_RAW | SOCK_CLOEXEC, 0), 'socket', () => 'AF_NETLINK');
+  constructor(protocol: number = NETLINK_ROUTE) {
+    this.#fd = check(native.socket(AF_NETLINK, SOCK_RAW | SOCK_CLOEXEC, protocol), 'socket', () => 'AF_NETLINK');
     const on = Buffer.from([1, 0, 0, 0]);
     const timeout = Buffer.alloc(16);
     timeout.writeBigInt64LE(RECEIVE_TIMEOUT_S, 0);
@@ -64,6 +66,20 @@ export class NetlinkSocket implements Disposable {
     const replies = this.exchange(requests);
     for (const reply of replies) if (reply.error !== null) throw reply.error;
     return replies;
+  }
+
+  /** All or nothing, between the marks of a transaction, which the kernel answers only when they fail. */
+  transact(begin: Request, requests: readonly Request[], end: Request): void {
+    const first = this.#takeSequences(requests.length + 2) + 1;
+    const data = Buffer.concat([
+      encodeRequest(begin, first - 1),
+      ...requests.map((request, index) =>
+        encodeRequest({ ...request, flags: request.flags | NLM_F_ACK }, first + index),
+      ),
+      encodeRequest(end, first + requests.length),
+    ]);
+    check(native.send(this.#fd, data, data.length, 0), 'send', () => describe(requests));
+    for (const { error } of this.#collect(requests, first, begin)) if (error !== null) throw error;
   }
 
   /** One request whose send blocks long (RTM_DELLINK), without blocking this thread. Nothing else may use this socket meanwhile. */
@@ -105,7 +121,8 @@ export class NetlinkSocket implements Disposable {
     };
   }
 
-  #collect(requests: readonly Request[], first: number): Reply[] {
+  /** `before`: the request ahead of the first one, whose failure is that of all. */
+  #collect(requests: readonly Request[], first: number, before: Request | null = null): Reply[] {
     const answers = requests.map((): Message[] => []);
     const replies: (Reply | undefined)[] = requests.map(() => undefined);
     let missing = requests.length;
@@ -113,6 +130,10 @@ export class NetlinkSocket implements Disposable {
       for (const message of this.#receive(() => describe(requests))) {
         const index = message.sequence - first;
         const request = requests[index];
+        if (index === -1 && before !== null && message.type === NLMSG_ERROR) {
+          const { errno, text } = parseAcknowledgement(message);
+          if (errno !== 0) throw new KernelError(before.call, errno, describe(requests), text);
+        }
         if (request === undefined || replies[index] !== undefined) continue; // a late answer to an earlier request
         if (message.type !== NLMSG_ERROR) {
           // The buffer is used again.

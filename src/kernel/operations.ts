@@ -1,5 +1,5 @@
 /** Everything that the worker can be asked for, by name. The client's types derive from this table. */
-import { closeNftables, runScript, runScriptIn } from './nftables.ts';
+import { closeNftables, redirectPortIn, runScript } from './nftables.ts';
 import { sendDatagrams } from './datagram.ts';
 import { applyBatch, makeNode, openInRoot, setTimes } from './file-operation.ts';
 import {
@@ -44,7 +44,7 @@ export const operations = {
   sendDatagrams,
   setSysctlIn,
   runScript,
-  runScriptIn,
+  redirectPortIn,
   spawn,
   socketPair,
   closeDescriptor,

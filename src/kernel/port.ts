@@ -118,8 +118,14 @@ export interface LinkLayer {
     readonly address: string;
     readonly port: number;
   }): Promise<{ readonly fd: number; readonly port: number }>;
-  /** Runs an nft script inside the namespace (DNS redirection). */
-  nftablesIn(namespace: string, script: string): Promise<void>;
+  /**
+   * In the namespace, TCP and UDP that its own programs send to `address`:`port` (IPv4) go to `address`:`to`; the ip
+   * table of that name holds this alone afterwards.
+   */
+  redirectPortIn(
+    namespace: string,
+    options: { readonly table: string; readonly address: string; readonly port: number; readonly to: number },
+  ): Promise<void>;
   /** Writes /proc/sys/… as seen from inside the namespace. `name` with dots or slashes: "net/ipv4/ip_forward". */
   setSysctlIn(namespace: string, name: string, value: string): Promise<void>;
 }

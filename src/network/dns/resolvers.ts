@@ -56,7 +56,7 @@ export class Resolvers {
     );
     this.#running.set(sandbox.containerId, { server, forwarder });
     try {
-      if (bound.port !== port) await kernel.network.nftablesIn(namespace, redirection(bound.port));
+      if (bound.port !== port) await kernel.network.redirectPortIn(namespace, redirection(bound.port));
     } catch (error) {
       await this.stop(sandbox.containerId);
       throw error;
@@ -156,15 +156,6 @@ function rotate<T>(list: readonly T[]): T[] {
 }
 
 /** Replaces what a resolver before this one left there. */
-function redirection(port: number): string {
-  return `add table ip longshore_dns
-delete table ip longshore_dns
-table ip longshore_dns {
-  chain output {
-    type nat hook output priority -100; policy accept;
-    ip daddr ${INTERNAL_RESOLVER} udp dport 53 dnat to ${INTERNAL_RESOLVER}:${port}
-    ip daddr ${INTERNAL_RESOLVER} tcp dport 53 dnat to ${INTERNAL_RESOLVER}:${port}
-  }
-}
-`;
+function redirection(port: number): Parameters<Kernel['network']['redirectPortIn']>[1] {
+  return { table: 'longshore_dns', address: INTERNAL_RESOLVER, port: 53, to: port };
 }
