@@ -9,28 +9,32 @@ static struct {
 	bool v2;
 	char directory[PATH_MAX]; /* of the memory controller; empty: not known */
 	long reported;            /* kills told already */
+	bool stalled;             /* v1 without a killer (--oom-kill-disable): it waits for memory, which was told */
 	long long recheck_until_ms;
 } oom;
 
-static long oom_kills(void)
+static long oom_figure(const char *text, const char *name)
 {
-	char path[PATH_MAX + 32], text[2048];
-	if (!oom.directory[0]) return 0;
-	snprintf(path, sizeof path, "%s/%s", oom.directory, oom.v2 ? "memory.events" : "memory.oom_control");
-	read_text(AT_FDCWD, path, text, sizeof text);
-	for (char *line = text; line; line = strchr(line, '\n')) {
+	size_t length = strlen(name);
+	for (const char *line = text; line; line = strchr(line, '\n')) {
 		line += *line == '\n';
-		if (strncmp(line, "oom_kill ", 9) == 0) return atol(line + 9);
+		if (strncmp(line, name, length) == 0 && line[length] == ' ') return atol(line + length + 1);
 	}
 	return 0;
 }
 
 static void oom_check(void)
 {
-	long kills = oom_kills();
-	if (kills <= oom.reported) return;
-	oom.reported = kills;
-	report("{\"event\":\"oom\"}\n");
+	char path[PATH_MAX + 32], text[2048] = "";
+	if (!oom.directory[0]) return;
+	snprintf(path, sizeof path, "%s/%s", oom.directory, oom.v2 ? "memory.events" : "memory.oom_control");
+	read_text(AT_FDCWD, path, text, sizeof text);
+	long kills = oom_figure(text, "oom_kill");
+	bool stalled = !oom.v2 && oom_figure(text, "oom_kill_disable") == 1 && oom_figure(text, "under_oom") == 1;
+	bool news = kills > oom.reported || (stalled && !oom.stalled);
+	oom.stalled = stalled;
+	if (kills > oom.reported) oom.reported = kills;
+	if (news) report("{\"event\":\"oom\"}\n");
 }
 
 static void oom_find_cgroup(pid_t pid)
