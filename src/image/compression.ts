@@ -76,7 +76,12 @@ async function* program(source: ByteSource, name: 'bzip2' | 'xz'): AsyncGenerato
     child.on('close', (code) =>
       code === 0
         ? resolve()
-        : reject(new EngineError('IMAGE_ARCHIVE_INVALID', `damaged compressed data: ${complaint.trim()}`)),
+        : reject(
+            new EngineError(
+              'IMAGE_ARCHIVE_INVALID',
+              `damaged compressed data: ${complaint.trim() || `${name} cannot read it to its end`}`,
+            ),
+          ),
     );
   });
   const fed = pipeline(Readable.from(source.rest(), { objectMode: false }), child.stdin);
