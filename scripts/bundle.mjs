@@ -27,7 +27,7 @@ const shared = {
   plugins: [unreadGetters],
   // Native, so it finds its own file; and what is only loaded when metrics, traces or regular expressions of logs are
   // asked for. Everything else is in the bundle.
-  external: ['koffi', 're2js', 'prom-client', '@opentelemetry/*'],
+  external: ['koffi', 're2js', 'yaml', 'prom-client', '@opentelemetry/*'],
   // CommonJS packages in an ESM bundle look for these.
   banner: { js: "import { createRequire } from 'node:module'; const require = createRequire(import.meta.url);" },
   logLevel: 'warning',

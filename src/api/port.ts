@@ -93,5 +93,7 @@ export interface InfoFacts {
   readonly noProxy: string;
   readonly warnings: readonly string[];
   readonly cdiSpecDirs: readonly string[];
+  /** Devices of CDI files. */
+  readonly discoveredDevices: readonly { readonly source: string; readonly id: string }[];
   readonly storageBackingFilesystem: string;
 }

@@ -9,6 +9,7 @@ import type { ResourceSpec } from '../core/container-spec.ts';
 import { EngineError } from '../core/engine-error.ts';
 import type { Container } from '../lifecycle/container.ts';
 import type { Attached, AttachRequest } from '../network/port.ts';
+import { resolveCdiRequests } from '../runtime/cdi/cdi-registry.ts';
 import { readBlockDevices, readHostDevices, readMappedDevices } from '../runtime/host-devices.ts';
 import type { ExecLaunch, Launch } from '../runtime/port.ts';
 import { buildOciSpec } from '../runtime/spec/build-oci-spec.ts';
@@ -85,10 +86,11 @@ export class StartResources implements Resources {
       donor === null
         ? spec.process
         : { ...spec.process, hostname: donor.spec.process.hostname, domainname: donor.spec.process.domainname };
-    const [devices, hostDevices, blockDevices, mountinfo] = await Promise.all([
+    const [devices, hostDevices, blockDevices, cdiEdits, mountinfo] = await Promise.all([
       readMappedDevices(spec.host.resources.devices),
       spec.host.privileged ? readHostDevices() : [],
       readBlockDevices(spec.host.resources),
+      resolveCdiRequests(parts.daemon.cdiSpecDirs, spec.host.resources.deviceRequests),
       taken.mounts.some(sharesMounts) ? readFile('/proc/self/mountinfo', 'utf8') : null,
     ]);
     const oci = buildOciSpec({
@@ -106,6 +108,7 @@ export class StartResources implements Resources {
       devices,
       hostDevices,
       blockDevices,
+      cdiEdits,
       ...(mountinfo === null ? {} : { mountinfo }),
       host: parts.host,
       daemon: parts.daemon,

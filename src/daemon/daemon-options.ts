@@ -41,6 +41,9 @@ export interface DaemonOptions {
   readonly defaultUlimits: readonly { readonly name: string; readonly soft: number; readonly hard: number }[];
   readonly noNewPrivileges: boolean;
   readonly usernsRemap: string;
+  readonly cdiSpecDirs: readonly string[];
+  /** "": whatever is found. */
+  readonly initPath: string;
   readonly init: boolean;
   readonly logDriver: string;
   readonly logOptions: Readonly<Record<string, string>>;
@@ -106,6 +109,8 @@ export function daemonOptions(flags: Values, file: Values): DaemonOptions {
     defaultUlimits: (v['default-ulimit'] as string[]).map(parseUlimit),
     noNewPrivileges: v['no-new-privileges'],
     usernsRemap: v['userns-remap'],
+    cdiSpecDirs: (v['cdi-spec-dir'] as string[]).filter((directory) => directory !== ''),
+    initPath: v['init-path'],
     init: v['init'],
     logDriver: v['log-driver'],
     logOptions: v['log-opt'],

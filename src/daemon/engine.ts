@@ -129,7 +129,7 @@ export async function openEngine({
     }),
   );
   const archive = treeArchive(kernel, ids);
-  const initPath = await findInit(dirname(nativeProgram('shim')));
+  const initPath = options.initPath || (await findInit(dirname(nativeProgram('shim'))));
   const logTending = opening.use(
     openLogTending({
       host: {
@@ -166,6 +166,7 @@ export async function openEngine({
     host,
     daemon: {
       ids,
+      cdiSpecDirs: options.cdiSpecDirs,
       cgroupParent: options.cgroupParent,
       cgroupDriver,
       init: options.init,

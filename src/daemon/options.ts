@@ -230,11 +230,26 @@ export const OPTIONS = [
     help: 'Set no-new-privileges for every container',
   },
   {
+    flag: 'cdi-spec-dir',
+    kind: 'list',
+    key: 'cdi-spec-dirs',
+    fallback: ['/etc/cdi', '/var/run/cdi'],
+    group: 'Running containers',
+    help: 'Directory of CDI device descriptions; "" for no CDI (default /etc/cdi and /var/run/cdi)',
+  },
+  {
     flag: 'userns-remap',
     kind: 'text',
     fallback: '',
     group: 'Running containers',
     help: 'Remap containers by the subordinate IDs of user, user:group, uid:gid, or "default" (dockremap)',
+  },
+  {
+    flag: 'init-path',
+    kind: 'text',
+    fallback: '',
+    group: 'Running containers',
+    help: "The init of containers; if not given the host's docker-init or tini, else our own",
   },
   {
     flag: 'init',

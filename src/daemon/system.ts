@@ -7,6 +7,7 @@ import { join } from 'node:path';
 import type { InfoFacts, System, VersionFacts } from '../api/port.ts';
 import { formatTime, systemClock } from '../core/clock.ts';
 import { LOG_DRIVERS } from '../log/log-options.ts';
+import { CDI_DRIVER, readCdiRegistry, type CdiRegistry } from '../runtime/cdi/cdi-registry.ts';
 import type { HostFacts } from '../runtime/spec/input.ts';
 import { readHostFacts } from './host-facts.ts';
 import type { DaemonOptions } from './daemon-options.ts';
@@ -44,7 +45,7 @@ async function infoFacts(
   id: string,
   { options, host, cgroupDriver, runtimes, initPath, remapped }: SystemNeeds,
 ): Promise<InfoFacts> {
-  const facts = await readHostFacts(options.dataRoot);
+  const [facts, cdi] = await Promise.all([readHostFacts(options.dataRoot), readCdiRegistry(options.cdiSpecDirs)]);
   const { limits } = host;
   return {
     ...facts,
@@ -90,9 +91,14 @@ async function infoFacts(
     httpProxy: withoutPassword(options.proxies.http),
     httpsProxy: withoutPassword(options.proxies.https),
     noProxy: options.proxies.no,
-    warnings: warnings(host),
-    cdiSpecDirs: [],
+    warnings: [...warnings(host), ...cdiWarnings(cdi)],
+    cdiSpecDirs: options.cdiSpecDirs,
+    discoveredDevices: [...cdi.devices.keys()].toSorted().map((id) => ({ source: CDI_DRIVER, id })),
   };
+}
+
+function cdiWarnings({ errors }: CdiRegistry): string[] {
+  return [...errors].map(([path, why]) => `CDI: Error associated with spec file ${path}: ${why}`);
 }
 
 /** Source: moby daemon/info_unix.go fillPlatformInfo(), in its order. */

@@ -89,6 +89,11 @@ async function readDevices(directory: string, depth: number): Promise<DeviceNode
 }
 
 /** null: not a device. */
+export async function readNode(path: string): Promise<DeviceNode | null> {
+  return nodeOf(path, await stat(path));
+}
+
+/** null: not a device. */
 function nodeOf(path: string, stats: Stats): DeviceNode | null {
   const type = stats.isCharacterDevice() ? 'c' : stats.isBlockDevice() ? 'b' : null;
   if (type === null) return null;

@@ -127,6 +127,10 @@ export function formatInfo(facts: InfoFacts, version: VersionFacts, counts: Coun
         : facts.defaultAddressPools.map(({ base, size }) => ({ Base: base, Size: size })),
     FirewallBackend: minor < 49 ? undefined : { Driver: 'nftables' },
     CDISpecDirs: facts.cdiSpecDirs,
+    DiscoveredDevices:
+      minor < 50 || facts.discoveredDevices.length === 0
+        ? undefined
+        : facts.discoveredDevices.map(({ source, id }) => ({ Source: source, ID: id })),
     Warnings: facts.warnings.length === 0 ? null : facts.warnings,
   };
 }

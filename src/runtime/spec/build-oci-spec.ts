@@ -1,6 +1,7 @@
 /** The OCI runtime-spec config.json of a container, from what was asked and facts about the host. Pure. */
 import { isRemapped, type IdRange } from '../../core/id-map.ts';
 import { idsOf, type OciInput } from './input.ts';
+import { applyCdiEdits, type OciHooks } from '../cdi/apply-edits.ts';
 import { ociCgroupsPath } from './cgroup-path.ts';
 import { decideDevices, type OciDevice, type OciDeviceRule } from './devices.ts';
 import { decidePaths } from './masked-paths.ts';
@@ -20,6 +21,7 @@ export interface OciSpec {
   readonly root: { readonly path: string; readonly readonly: boolean };
   readonly hostname?: string;
   readonly mounts: readonly OciMount[];
+  readonly hooks?: OciHooks;
   readonly annotations?: Readonly<Record<string, string>>;
   readonly linux: {
     readonly namespaces: readonly OciNamespace[];
@@ -64,7 +66,7 @@ export function buildOciSpec(input: OciInput): OciSpec {
     daemonParent: daemon.cgroupParent,
     driver: daemon.cgroupDriver,
   };
-  return {
+  const oci: OciSpec = {
     ociVersion: OCI_VERSION,
     process: buildProcess(input, { args: init ? [INIT_PATH, '--', ...args] : args, linkEnv: input.linkEnv }),
     root: { path: input.rootfsPath, readonly: host.readonlyRootfs },
@@ -84,6 +86,7 @@ export function buildOciSpec(input: OciInput): OciSpec {
       readonlyPaths: paths.readonly,
     },
   };
+  return applyCdiEdits(oci, input.cdiEdits);
 }
 
 interface OciIdMapping {

@@ -74,15 +74,16 @@ export function parseDeviceRule(text: string): OciDeviceRule {
   };
 }
 
-/** No device driver (GPU, CDI) is built in: Docker's own answer where it has none either. */
+/** CDI is the only driver there is, where it has directories; the words for others are Docker's where it has none either. */
 function refuseDeviceRequests(input: OciInput): void {
-  const request = input.spec.host.resources.deviceRequests?.[0];
-  if (request === undefined) return;
-  const capabilities = (request.capabilities ?? []).map((group) => `[${group.join(' ')}]`).join(' ');
-  throw new EngineError(
-    'RUNTIME_START_FAILED',
-    `could not select device driver ${JSON.stringify(request.driver)} with capabilities: [${capabilities}]`,
-  );
+  for (const request of input.spec.host.resources.deviceRequests ?? []) {
+    if (request.driver === 'cdi' && input.daemon.cdiSpecDirs.length > 0) continue;
+    const capabilities = (request.capabilities ?? []).map((group) => `[${group.join(' ')}]`).join(' ');
+    throw new EngineError(
+      'RUNTIME_START_FAILED',
+      `could not select device driver ${JSON.stringify(request.driver)} with capabilities: [${capabilities}]`,
+    );
+  }
 }
 
 function ociDevice(node: DeviceNode): OciDevice {

@@ -4,6 +4,7 @@
  */
 import type { ContainerSpec, HostSpec, UlimitSpec } from '../../core/container-spec.ts';
 import { isRemapped, NO_REMAP, type IdMap } from '../../core/id-map.ts';
+import type { CdiEdits } from '../cdi/cdi-spec.ts';
 
 export interface OciInput {
   readonly id: string;
@@ -29,6 +30,8 @@ export interface OciInput {
   readonly shmPath: string | null;
   /** The nodes behind HostSpec.resources.devices, from runtime/host-devices.ts; in any order. */
   readonly devices: readonly MappedDevice[];
+  /** What the CDI devices of deviceRequests do; from cdi/cdi-registry.ts. */
+  readonly cdiEdits: readonly CdiEdits[];
   /** Every node below /dev; only read for privileged containers. */
   readonly hostDevices: readonly DeviceNode[];
   /** "device:major:minor" of the paths that block I/O limits name. */
@@ -150,6 +153,8 @@ export interface DaemonDefaults {
   readonly defaultRuntime: string;
   /** --userns-remap */
   readonly ids: IdMap;
+  /** Where CDI devices are described; none: there is no CDI. */
+  readonly cdiSpecDirs: readonly string[];
 }
 
 /** What a container's IDs are on the host. */
@@ -175,4 +180,5 @@ export const DAEMON_DEFAULTS: DaemonDefaults = {
   runtimes: ['crun', 'runc'],
   defaultRuntime: 'runc',
   ids: NO_REMAP,
+  cdiSpecDirs: [],
 };

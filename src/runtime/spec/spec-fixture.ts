@@ -63,6 +63,7 @@ export function plainInput(spec: ContainerSpec = plainSpec(), more: Partial<OciI
     linkEnv: [],
     mounts: [],
     userNamespacePath: null,
+    cdiEdits: [],
     networkNamespacePath: '/run/netns/c1',
     pidModePid: null,
     ipcModePid: null,
