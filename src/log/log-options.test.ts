@@ -11,7 +11,7 @@ const parse = (driver: string, options: Record<string, string> = {}): LogConfig 
 suite('parseLogOptions', () => {
   test('parseLogOptions: sizes and files', () => {
     for (const [options, file] of [
-      [{}, { maxSizeBytes: 20_000_000, maxFiles: 5 }],
+      [{}, { maxSizeBytes: 100_000_000, maxFiles: 5 }],
       [{ 'max-size': '10m' }, { maxSizeBytes: 10_000_000, maxFiles: 1 }],
       [
         { 'max-size': '2k', 'max-file': '2' },
@@ -24,7 +24,7 @@ suite('parseLogOptions', () => {
       [{ 'max-size': '-1' }, { maxSizeBytes: null, maxFiles: 1 }],
       [
         { mode: 'non-blocking', 'max-buffer-size': '4m' },
-        { maxSizeBytes: 20_000_000, maxFiles: 5 },
+        { maxSizeBytes: 100_000_000, maxFiles: 5 },
       ],
     ] as const) {
       assert.deepEqual(parse('json-file', options).file, file, JSON.stringify(options));
@@ -87,7 +87,7 @@ suite('parseLogOptions', () => {
       maxFiles: 7,
     });
     assert.deepEqual(parseLogOptions({ driver: 'local', options: {} }, defaults).file, {
-      maxSizeBytes: 20_000_000,
+      maxSizeBytes: 100_000_000,
       maxFiles: 5,
     });
   });

@@ -18,7 +18,9 @@ import { parseBool, parseSize, refuse, requireBool, requireInteger, type Options
 import type { LogFileOptions, TendedLog } from './port.ts';
 
 /** Unlike Docker's json-file, output is bounded when nothing is asked. */
-export const DEFAULT_MAX_SIZE_BYTES = 20_000_000;
+export const DEFAULT_MAX_SIZE_BYTES = 100_000_000;
+/** Of Docker's `local`, and of the buffers of services. */
+const LOCAL_MAX_SIZE_BYTES = 20_000_000;
 export const DEFAULT_MAX_FILES = 5;
 
 export interface LogConfig {
@@ -203,7 +205,7 @@ function localFile(options: Options): FileConfig {
   const { 'max-size': size, 'max-file': files, compress = '' } = options;
   const maxSizeBytes =
     size === undefined
-      ? DEFAULT_MAX_SIZE_BYTES
+      ? LOCAL_MAX_SIZE_BYTES
       : (parseSize(size, 1000) ?? refuse(`invalid value for max-size: ${size}: invalid size: '${size}'`));
   const maxFiles =
     files === undefined ? DEFAULT_MAX_FILES : requireInteger(files, `invalid value for max-file: ${files}: `);
