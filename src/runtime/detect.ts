@@ -82,3 +82,8 @@ export async function findProgram(name: string, directories: readonly string[]):
 function entry(path: string): OciRuntimeEntry {
   return { path, options: [] };
 }
+
+/** It takes a compiled filter. */
+export function isCrun(path: string): boolean {
+  return /(^|[/-])crun(-[^/]*)?$/.test(path);
+}

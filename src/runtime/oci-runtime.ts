@@ -30,6 +30,7 @@ import {
 } from '../shim/protocol.ts';
 import { isFrozen, updateCgroup } from './cgroup-update.ts';
 import { adaptMountsForCrun } from './crun-mounts.ts';
+import { isCrun } from './detect.ts';
 import { formatDirectExec, type DirectPlace } from './direct-exec.ts';
 import { readDirectPlace } from './direct-place.ts';
 import { formatOciExec, recoverExecs, sizedProcess, writeExecFile } from './exec-file.ts';
@@ -488,11 +489,6 @@ function exitedAs({ pid, startedAt, exit }: ShimExitRecord): Recovered {
 
 function maskOf(streams: StreamSelection): number {
   return (streams.stdin ? SHIM_STDIN : 0) | (streams.stdout ? SHIM_STDOUT : 0) | (streams.stderr ? SHIM_STDERR : 0);
-}
-
-/** It takes a compiled filter. */
-function isCrun(path: string): boolean {
-  return /(^|[/-])crun(-[^/]*)?$/.test(path);
 }
 
 function exists(path: string): Promise<boolean> {

@@ -74,7 +74,7 @@ export function parseCdiSpec(value: unknown): CdiSpec {
   const version = spec['cdiVersion'];
   if (typeof version !== 'string') throw new Error('missing CDI version');
   if (!VERSIONS.includes(version)) throw new Error(`unsupported CDI version ${JSON.stringify(version)}`);
-  const [vendor = '', kindClass, more] = String(spec['kind'] ?? '').split('/');
+  const [vendor = '', kindClass, more] = ((spec['kind'] ?? '') as string).split('/');
   if (kindClass === undefined || more !== undefined || !VENDOR.test(vendor) || !CLASS.test(kindClass))
     throw new Error(`invalid kind ${JSON.stringify(spec['kind'] ?? '')}`);
   const devices = (spec['devices'] ?? []) as CdiDevice[];
