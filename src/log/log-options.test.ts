@@ -87,7 +87,7 @@ suite('parseLogOptions', () => {
       maxFiles: 7,
     });
     assert.deepEqual(parseLogOptions({ driver: 'local', options: {} }, defaults).file, {
-      maxSizeBytes: 100_000_000,
+      maxSizeBytes: 20_000_000,
       maxFiles: 5,
     });
   });
