@@ -34,6 +34,8 @@ export async function removeImage(
 ): Promise<RemovedImage[]> {
   const { table } = stores;
   const record = table.find(nameOrId);
+  if ((options.platforms ?? []).length > 1)
+    throw new EngineError('PARAMETER_INVALID', 'multiple platforms are not supported');
   for (const platform of options.platforms ?? []) {
     if (!matchesPlatform(record.file, platform)) throw platformMismatch(nameOrId, record.file, platform);
   }

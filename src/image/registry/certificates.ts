@@ -1,7 +1,6 @@
 /** What a directory of certs.d says about one registry. Source: moby v28 registry/registry.go (loadTLSConfig). */
 import { readdir, readFile } from 'node:fs/promises';
 import { join } from 'node:path';
-import { rootCertificates } from 'node:tls';
 
 import { EngineError } from '../../core/engine-error.ts';
 
@@ -39,8 +38,10 @@ export async function readCertificates(directory: string): Promise<Certificates>
     read(pairs),
     read(pairs.map((name) => partner(name, '.cert', '.key'))),
   ]);
+  // Only who needs them pays for the well-known ones.
+  const known = ca.length > 0 ? (await import('node:tls')).rootCertificates : [];
   return {
-    ...(ca.length > 0 && { ca: [...rootCertificates, ...ca.map(String)] }),
+    ...(ca.length > 0 && { ca: [...known, ...ca.map(String)] }),
     ...(cert.length > 0 && { cert, key }),
   };
 }

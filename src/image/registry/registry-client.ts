@@ -24,6 +24,7 @@ const ACCEPT = [MEDIA.dockerManifest, MEDIA.dockerIndex, MEDIA.ociManifest, MEDI
   ', ',
 );
 const TAG_PAGES_MAX = 1000;
+const TAGS_MAX = 100_000;
 
 export class RegistryClient {
   readonly #endpoint: Endpoint;
@@ -157,6 +158,7 @@ export class RegistryClient {
       const response: HttpResponse = await this.#send({ method: 'GET', url });
       const answer = parseJsonObject(await readBody(response), 'list of tags') as { tags?: unknown };
       if (Array.isArray(answer.tags)) tags.push(...answer.tags.filter((tag): tag is string => typeof tag === 'string'));
+      if (tags.length > TAGS_MAX) throw new EngineError('IMAGE_CORRUPT', `the registry has more than ${TAGS_MAX} tags`);
       const next: string | undefined = /<([^>]+)>\s*;\s*rel="?next"?/.exec(String(response.headers['link'] ?? ''))?.[1];
       url = next === undefined || !URL.canParse(next, url) ? null : new URL(next, url).href;
     }
