@@ -3,6 +3,7 @@
  * Source: moby v28 image/tarexport/save.go, OCI image spec image-layout.md.
  */
 import { NO_REMAP } from '../core/id-map.ts';
+import { parseTime } from '../core/clock.ts';
 import { EngineError } from '../core/engine-error.ts';
 
 import { digestOf } from './digest.ts';
@@ -54,11 +55,11 @@ async function* archive(stores: ImageStores, chosen: readonly Saved[]): AsyncGen
   for (const { record } of chosen) for (const id of record.chainIds) lease.hold(id);
   const packer = new TarPacker(stores.kernel.files, NO_REMAP);
   const written = new Set<Digest>();
-  const blob = async function* (bytes: Buffer): AsyncGenerator<Uint8Array> {
+  const blob = async function* (bytes: Buffer, mtimeNs = 0n): AsyncGenerator<Uint8Array> {
     const digest = digestOf(bytes);
     if (written.has(digest)) return;
     written.add(digest);
-    yield* packer.made({ name: blobPath(digest), type: 'file', mode: FILE_MODE }, bytes);
+    yield* packer.made({ name: blobPath(digest), type: 'file', mode: FILE_MODE, mtimeNs }, bytes);
   };
   for (const name of ['blobs/', 'blobs/sha256/']) yield* packer.made({ name, type: 'directory', mode: DIRECTORY_MODE });
   const index: object[] = [];
@@ -72,7 +73,7 @@ async function* archive(stores: ImageStores, chosen: readonly Saved[]): AsyncGen
     }
     const config = await stores.blobs.get(record.id);
     const manifest = manifestOf(stores, record, config.length);
-    yield* blob(config);
+    yield* blob(config, record.file.createdAt === '' ? 0n : parseTime(record.file.createdAt)); // as Docker's
     yield* blob(manifest);
     index.push(...indexEntries(manifest, references));
     manifests.push(dockerManifest(stores, record, references));

@@ -269,6 +269,9 @@ test('events: images, with labels and names as attributes', async () => {
   const id = await make('ev:1', 'ev', 'LABEL k=v');
   await daemon.ok('tag', 'ev:1', 'ev:2');
   const saved = await run('docker', ['-H', daemon.host, 'save', 'ev:1'], { binary: true });
+  const config = await run('sh', ['-c', `tar -tv --full-time --utc | grep ${id.slice(7)}`], { input: saved.bytes });
+  const { Created } = (await daemon.api('GET', '/v1.51/images/ev:1/json')).json;
+  assert.ok(config.stdout.includes(Created.slice(0, 19).replace('T', ' ')), config.stdout);
   await daemon.ok('rmi', 'ev:2');
   await daemon.ok('rmi', 'ev:1');
   assert.equal((await daemon.dockerWith({ input: saved.bytes }, 'load')).code, 0);
