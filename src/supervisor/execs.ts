@@ -9,8 +9,11 @@ import { isLive, isWaiting } from '../lifecycle/state.ts';
 import * as words from '../lifecycle/words.ts';
 import { RuntimeStartError, type ExecStarted, type Recovered, type StreamSelection } from '../runtime/port.ts';
 import { publishOf, type Context } from './context.ts';
+import { withDeadline } from './deadline.ts';
 import type { Exec, ExecConfig } from './port.ts';
 
+/** moby: how long a resize waits for the start. */
+const READY_MS = 10_000;
 /** How long one is known after its end. */
 const KEPT_MS = 3_600_000;
 const SWEEP_MS = 600_000;
@@ -22,6 +25,8 @@ const EXIT_CODE_KILLED = 137;
 
 interface Entry {
   exec: Exec;
+  /** It has a process. */
+  readonly ready: PromiseWithResolvers<void>;
   readonly ended: PromiseWithResolvers<number>;
   endedAtMs: number;
 }
@@ -91,6 +96,7 @@ export class Execs {
         ...entry.exec,
         state: now.at === 'exited' ? { ...now, pid: started.pid } : { at: 'running', pid: started.pid },
       };
+      entry.ready.resolve();
       return started;
     } catch (error) {
       const exitCode = error instanceof RuntimeStartError && error.exitCode !== 128 ? error.exitCode : EXIT_CODE_FAILED;
@@ -113,13 +119,15 @@ export class Execs {
     return entry === undefined ? Promise.resolve(EXIT_CODE_KILLED) : entry.ended.promise;
   }
 
-  resizable(execId: string): Exec {
-    const exec = this.get(execId);
-    if (exec === undefined) throw notFound(execId);
-    this.#running(exec.containerId);
-    if (exec.state.at !== 'running') {
-      throw new EngineError('EXEC_CONFLICT', `exec ${execId} is not running`);
-    }
+  /** Clients resize as soon as their start is answered, or even before: as in moby it is waited for a while. */
+  async resizable(execId: string): Promise<Exec> {
+    const entry = this.#entries.get(execId);
+    if (entry === undefined) throw notFound(execId);
+    this.#running(entry.exec.containerId);
+    const late = (): Error => new EngineError('RUNTIME_FAILED', 'timeout waiting for exec session ready');
+    await withDeadline(this.#context.clock, READY_MS, Promise.race([entry.ready.promise, entry.ended.promise]), late);
+    const { exec } = entry;
+    if (exec.state.at !== 'running') throw new EngineError('EXEC_CONFLICT', `exec ${execId} is not running`);
     return exec;
   }
 
@@ -154,7 +162,9 @@ export class Execs {
 
   #enter(exec: Exec): Entry {
     const { id, containerId } = exec;
-    const entry: Entry = { exec, ended: Promise.withResolvers(), endedAtMs: Infinity };
+    const [ready, ended] = [Promise.withResolvers<void>(), Promise.withResolvers<number>()];
+    const entry: Entry = { exec, ready, ended, endedAtMs: Infinity };
+    if (exec.state.at === 'running') ready.resolve();
     const siblings = this.#byContainer.get(containerId) ?? new Set();
     if (siblings.size >= EXECS_MAX) this.#evict(siblings);
     this.#byContainer.set(containerId, siblings.add(entry));

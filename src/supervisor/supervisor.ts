@@ -196,7 +196,7 @@ class ContainerSupervisor implements Supervisor {
   }
 
   async execResize(execId: string, rows: number, columns: number): Promise<void> {
-    const { containerId } = this.#execs.resizable(execId);
+    const { containerId } = await this.#execs.resizable(execId);
     await this.#context.runtime.resizeExec(containerId, execId, rows, columns);
   }
 
