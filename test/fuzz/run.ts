@@ -4,6 +4,7 @@
  * An input that breaks a target is known again by the seed that its message names: SECONDS 0 runs that one alone.
  */
 import { Random } from '../support/random.ts';
+import { IMAGE_TARGETS } from './image-targets.ts';
 import { TARGETS } from './targets.ts';
 
 /** Targets that touch files get one seed of so many. */
@@ -15,7 +16,7 @@ const counts = new Map<string, number>();
 const endMs = performance.now() + seconds * 1000;
 let seed = first;
 do {
-  for (const target of TARGETS) {
+  for (const target of [...TARGETS, ...IMAGE_TARGETS]) {
     if (target.isSlow === true && seed % SLOW_EACH !== 0 && seconds > 0) continue;
     try {
       await target.run(new Random(seed));
