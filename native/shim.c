@@ -49,6 +49,7 @@
 #define RUNTIME_OPTION_MAX 32
 #define DRAIN_MS 2000           /* output that is still open this long after the exit is given up, as moby does */
 #define OOM_RECHECK_MS 1000     /* on v1 the event comes before the kill is counted */
+#define PROGRAM_LOOKS 100      /* at /proc/PID/exe, 0.2 ms apart: until the runtime's init has become the program */
 #define DELETE_MS 60000         /* a runtime that cannot delete in this time is killed, and the daemon told */
 #define LAST_WORDS_MS 2000      /* what a control connection gets to take the last lines */
 #define DROP_REPORT_MS 1000
@@ -617,6 +618,27 @@ static void task_exited(struct task *t, int status, struct timespec at)
 		if (tasks[i] && tasks[i]->phase == TASK_RUNNING) kill(tasks[i]->pid, SIGKILL);
 }
 
+/*
+ * The runtime comes back when it has let its init go on, a moment before that one becomes the user's program. A signal
+ * in between is the runtime's own: runc's init ends by it with code 2, crun's ignores it. So nobody hears of the start
+ * before; bounded, as a user's program may have the runtime's name.
+ */
+static void await_program(pid_t pid)
+{
+	const char *slash = strrchr(config.runtime, '/'), *runtime = slash ? slash + 1 : config.runtime;
+	struct timespec pause = {.tv_nsec = 200 * 1000};
+	for (int i = 0; i < PROGRAM_LOOKS; i++) {
+		char path[64], program[PATH_MAX];
+		snprintf(path, sizeof path, "/proc/%d/exe", (int)pid);
+		ssize_t n = readlink(path, program, sizeof program - 1);
+		if (n <= 0) return;
+		program[n] = 0;
+		/* "/" is what the kernel calls the runtime's sealed copy of itself when that is a detached mount */
+		if (strcmp(program, "/") != 0 && !strstr(program, runtime)) return;
+		nanosleep(&pause, NULL);
+	}
+}
+
 /* The runtime did its work: learn the pid, and whether that process has ended already. */
 static void task_started(struct task *t)
 {
@@ -630,6 +652,7 @@ static void task_started(struct task *t)
 		task_failed(t, message, sizeof message - 1, -1);
 		return;
 	}
+	if (t == &init) await_program(t->pid);
 	clock_gettime(CLOCK_REALTIME, &t->started_at);
 	t->phase = TASK_RUNNING;
 	if (t->runtime_stderr >= 0) close(t->runtime_stderr);
