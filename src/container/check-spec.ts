@@ -97,7 +97,7 @@ function checkNetworkMode(process: ProcessSpec, host: HostSpec): void {
   if ((isShared || isHost) && (process.macAddress ?? '') !== '')
     refuse('conflicting options: mac-address and the network mode');
   if (isShared) {
-    if (Object.keys(host.portBindings).length > 0 || host.publishAllPorts) {
+    if (Object.keys(host.portBindings ?? {}).length > 0 || host.publishAllPorts) {
       refuse('conflicting options: port publishing and the container type network mode');
     }
     if ((process.exposedPorts ?? []).length > 0)
@@ -122,7 +122,7 @@ function checkExtraHost(entry: string): void {
 }
 
 function checkPorts(host: HostSpec): void {
-  for (const [key, bindings] of Object.entries(host.portBindings)) {
+  for (const [key, bindings] of Object.entries(host.portBindings ?? {})) {
     const [port = '', protocol = 'tcp'] = key.split('/');
     if (!isPort(port) || !['tcp', 'udp', 'sctp'].includes(protocol))
       refuse(`invalid port specification: ${JSON.stringify(key)}`);

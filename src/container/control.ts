@@ -77,12 +77,12 @@ export async function remove(
 }
 
 async function removeLink(parts: Parts, ref: string, by: Request): Promise<void> {
+  parts.resolver.resolve(ref);
   const path = ref.startsWith('/') ? ref.slice(1) : ref;
   const at = path.indexOf('/');
   if (at < 0) {
     throw new EngineError('CONTAINER_NAME_TAKEN', 'Conflict, cannot remove the default link name of the container');
   }
-  parts.resolver.resolve(path);
   const parent = parts.resolver.resolve(path.slice(0, at));
   const alias = path.slice(at + 1);
   const kept = (parent.spec.host.links ?? []).filter((link) => parseLink(link).alias !== alias);

@@ -130,7 +130,7 @@ function completeProcess(parts: Parts, process: ProcessSpec, host: HostSpec, id:
 
 /** A port that is published is exposed. */
 function withPublished(exposed: readonly string[] | null, host: HostSpec): readonly string[] | null {
-  const published = Object.keys(host.portBindings).map((key) => (key.includes('/') ? key : `${key}/tcp`));
+  const published = Object.keys(host.portBindings ?? {}).map((key) => (key.includes('/') ? key : `${key}/tcp`));
   if (published.length === 0) return exposed;
   return [...new Set([...(exposed ?? []), ...published])];
 }

@@ -326,7 +326,7 @@ function attachRequest(
       aliases: [...new Set([alias, child.spec.process.hostname, child.name])],
     })),
     exposedPorts: process.exposedPorts ?? [],
-    portBindings: host.portBindings,
+    portBindings: host.portBindings ?? {},
     publishAllPorts: host.publishAllPorts,
     filesDir,
     sysctls: host.sysctls ?? {},

@@ -72,7 +72,7 @@ export interface HostSpec {
   /** "bridge", "host", "none", "container:ID" (the full ID), or a network's name or ID. */
   readonly networkMode: string;
   /** Keyed "80/tcp". */
-  readonly portBindings: Readonly<Record<string, readonly PortBinding[]>>;
+  readonly portBindings: Readonly<Record<string, readonly PortBinding[]>> | null;
   readonly publishAllPorts: boolean;
   readonly restartPolicy: RestartPolicySpec;
   readonly autoRemove: boolean;
@@ -215,7 +215,7 @@ export const PLAIN_HOST: HostSpec = {
   containerIdFile: '',
   log: { driver: '', options: {} },
   networkMode: 'bridge',
-  portBindings: {},
+  portBindings: null,
   publishAllPorts: false,
   restartPolicy: { name: 'no', maximumRetryCount: 0 },
   autoRemove: false,

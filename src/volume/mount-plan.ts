@@ -78,7 +78,7 @@ function imageVolume(path: string, volumeDriver: string): PlannedMount {
   const driver = volumeDriver === '' ? VOLUME_DRIVER_DEFAULT : volumeDriver;
   return {
     mount: { ...EMPTY_MOUNT, type: 'volume', destination: cleanPath(path), driver, anonymous: true, copyUp: true },
-    volume: { options: {}, labels: {} },
+    volume: { options: null, labels: null },
   };
 }
 

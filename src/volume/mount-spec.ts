@@ -13,8 +13,8 @@ export interface PlannedMount {
   readonly mount: MountPoint;
   /** What the volume is made with, if it is not there yet; null for other mounts. */
   readonly volume: {
-    readonly options: Readonly<Record<string, string>>;
-    readonly labels: Readonly<Record<string, string>>;
+    readonly options: Readonly<Record<string, string>> | null;
+    readonly labels: Readonly<Record<string, string>> | null;
   } | null;
 }
 
@@ -80,7 +80,7 @@ export function parseBind(raw: string, volumeDriver: string): PlannedMount {
       anonymous: source === '',
       copyUp: !mode.noCopy,
     },
-    volume: { options: {}, labels: {} },
+    volume: { options: null, labels: null },
   };
 }
 
@@ -186,7 +186,7 @@ function volumePart({ source, readOnly, bind, volume }: MountSpec, common: Mount
       copyUp: volume?.noCopy !== true,
       subpath,
     },
-    volume: { options: volume?.driver?.options ?? {}, labels: volume?.labels ?? {} },
+    volume: { options: volume?.driver?.options ?? null, labels: volume?.labels ?? null },
   };
 }
 

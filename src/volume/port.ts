@@ -11,8 +11,8 @@ export interface Volumes {
   create(spec: {
     readonly name: string;
     readonly driver: string;
-    readonly options: Readonly<Record<string, string>>;
-    readonly labels: Readonly<Record<string, string>>;
+    readonly options: Readonly<Record<string, string>> | null;
+    readonly labels: Readonly<Record<string, string>> | null;
     /** The container that it is for, which refers to it from then on. */
     readonly referrer?: string;
   }): Promise<Volume>;
@@ -57,6 +57,7 @@ export interface Volume {
   readonly driver: string;
   readonly mountpoint: string;
   readonly createdAt: string;
-  readonly labels: Readonly<Record<string, string>>;
-  readonly options: Readonly<Record<string, string>>;
+  /** null: none were given, which Docker shows unlike an empty set. */
+  readonly labels: Readonly<Record<string, string>> | null;
+  readonly options: Readonly<Record<string, string>> | null;
 }

@@ -159,7 +159,7 @@ test('recover: what a crash cut short is finished, removals and creations alike;
   assert.deepEqual(readdirSync(`${root}/.removing`), []);
   assert.deepEqual(volumes.list().map(({ name }) => name).toSorted(), ['again', 'begun', 'found']); // prettier-ignore
   assert.equal(statSync(volumes.get('begun').mountpoint).mode & 0o777, 0o755);
-  assert.deepEqual([volumes.get('begun').labels, volumes.get('found').labels], [{ a: 'b' }, {}]);
+  assert.deepEqual([volumes.get('begun').labels, volumes.get('found').labels], [{ a: 'b' }, null]);
   volumes = await host.open();
   assert.throws(() => volumes.get('gone'), refused('VOLUME_NOT_FOUND', 'get gone: no such volume'));
 });

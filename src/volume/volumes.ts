@@ -96,7 +96,7 @@ class LocalVolumes implements Volumes {
 
   /** The record first: a directory that is missing can be made at boot, but not its labels and options. */
   async #make(name: string, driver: string, spec: Parameters<Volumes['create']>[0]): Promise<Volume> {
-    checkVolumeOptions(name, spec.options);
+    checkVolumeOptions(name, spec.options ?? {});
     const volume: Volume = {
       name,
       driver,
@@ -205,7 +205,7 @@ class LocalVolumes implements Volumes {
   /** −1 where it cannot be told: what a device holds is not the volume's (as Docker's). */
   async sizeBytes(name: string): Promise<number> {
     const volume = this.get(name);
-    if (volumeMount(volume.options) !== null) return -1;
+    if (volumeMount(volume.options ?? {}) !== null) return -1;
     return await treeSizeBytes(volume.mountpoint);
   }
 
@@ -246,8 +246,8 @@ class LocalVolumes implements Volumes {
       driver: VOLUME_DRIVER_DEFAULT,
       mountpoint,
       createdAt: formatTime(stats.ctimeNs),
-      labels: {},
-      options: {},
+      labels: null,
+      options: null,
     };
     this.#records.put(name, volume);
     this.#volumes.set(name, volume);
@@ -266,7 +266,7 @@ class LocalVolumes implements Volumes {
   }
 
   async #mount(volume: Volume): Promise<void> {
-    const wanted = volumeMount(volume.options);
+    const wanted = volumeMount(volume.options ?? {});
     if (wanted === null || this.#mounted.has(volume.name)) return;
     const { kernel } = this.#options;
     await mountLocal(kernel.mounts, wanted, volume.mountpoint);
@@ -319,7 +319,7 @@ function decodeVolume(value: unknown): Volume {
     if (typeof volume[key] !== 'string') throw new Error(`${key} is not a text`);
   }
   for (const key of ['labels', 'options'] as const) {
-    if (typeof volume[key] !== 'object' || volume[key] === null) throw new Error(`${key} is not an object`);
+    if (typeof volume[key] !== 'object') throw new Error(`${key} is not an object`);
   }
   checkVolumeName(volume.name!);
   return value as Volume;

@@ -107,7 +107,7 @@ async function getDiskUsage({ parts, query, minor }: Exchange): Promise<Reply> {
       ? Promise.all(
           parts.volumes
             .list()
-            .filter(({ options }) => Object.keys(options).length === 0) // what a device holds is not the volume's
+            .filter(({ options }) => Object.keys(options ?? {}).length === 0) // what a device holds is not the volume's
             .map(async (volume) => ({ volume, sizeBytes: await parts.volumes.sizeBytes(volume.name) })),
         )
       : [],

@@ -37,8 +37,8 @@ async function createVolume({ parts, request, minor }: Exchange): Promise<Reply>
   const volume = await parts.volumes.create({
     name: asked.Name,
     driver: asked.Driver || 'local',
-    options: asked.DriverOpts ?? {},
-    labels: asked.Labels ?? {},
+    options: asked.DriverOpts,
+    labels: asked.Labels,
   });
   return { status: 201, json: formatVolume(volume, null) };
 }

@@ -303,7 +303,7 @@ test('formatContainerInspect: null, empty and missing as a bare create shows the
       host['NetworkMode'],
       host['RestartPolicy'],
     ],
-    [null, {}, null, null, null, 'bridge', { Name: 'no', MaximumRetryCount: 0 }],
+    [null, null, null, null, null, 'bridge', { Name: 'no', MaximumRetryCount: 0 }],
   );
   for (const missing of [
     'Annotations',

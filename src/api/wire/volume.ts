@@ -31,10 +31,10 @@ export function formatVolume(volume: Volume, usage: VolumeUsage | null): object 
     // moby shows whole seconds here.
     CreatedAt: volume.createdAt === '' ? undefined : volume.createdAt.replace(/\.\d+Z$/, 'Z'),
     Driver: volume.driver,
-    Labels: Object.keys(labels).length === 0 ? null : labels,
+    Labels: labels,
     Mountpoint: volume.mountpoint,
     Name: volume.name,
-    Options: Object.keys(options).length === 0 ? null : options,
+    Options: options,
     Scope: 'local',
     UsageData: usage === null ? undefined : { RefCount: usage.references, Size: usage.sizeBytes },
   };
@@ -67,8 +67,8 @@ export function volumesToPrune(volumes: Volumes, filters: Filters, minor: number
     .filter(
       ({ name, driver, labels, options }) =>
         driver === 'local' &&
-        Object.keys(options).length === 0 &&
-        (all || Object.hasOwn(labels, ANONYMOUS_LABEL)) &&
+        Object.keys(options ?? {}).length === 0 &&
+        (all || Object.hasOwn(labels ?? {}, ANONYMOUS_LABEL)) &&
         matchesPruneLabels(filters, labels) &&
         volumes.references(name).length === 0,
     );

@@ -43,7 +43,7 @@ export function validateHostSpec(host: HostSpec, facts: HostFacts, daemon: Daemo
   if (!facts.ipv4Forwarding && host.networkMode !== 'host' && host.networkMode !== 'none') {
     all.push('IPv4 forwarding is disabled. Networking will not work.');
   }
-  if (host.networkMode === 'host' && Object.keys(host.portBindings).length > 0) {
+  if (host.networkMode === 'host' && Object.keys(host.portBindings ?? {}).length > 0) {
     all.push('Published ports are discarded when using host network mode');
   }
   if (host.cgroupnsMode === 'private' && !facts.cgroupNamespaces) {
