@@ -235,7 +235,7 @@ export function parseBlkioV1(text: string): BlkioEntry[] {
     const match = /^(\d+):(\d+) (\w+) (\d+)$/.exec(line);
     if (match === null) return [];
     const [, major, minor, op = '', value] = match;
-    return [{ major: Number(major), minor: Number(minor), op: op.toLowerCase(), value: Number(value) }];
+    return [{ major: Number(major), minor: Number(minor), op, value: Number(value) }];
   });
 }
 

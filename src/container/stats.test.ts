@@ -152,10 +152,10 @@ test('parseNetDev: leaves lo out', () => {
   assert.deepEqual(parseNetDev(text), { eth0 });
 });
 
-test('parseBlkioV1, parseBlkioV2: the same words for both', () => {
+test('parseBlkioV1, parseBlkioV2: each with the words that dockerd has for it', () => {
   assert.deepEqual(parseBlkioV1('8:0 Read 5\n8:0 Total 5\nTotal 5\n'), [
-    { major: 8, minor: 0, op: 'read', value: 5 },
-    { major: 8, minor: 0, op: 'total', value: 5 },
+    { major: 8, minor: 0, op: 'Read', value: 5 },
+    { major: 8, minor: 0, op: 'Total', value: 5 },
   ]);
   assert.deepEqual(parseBlkioV2('254:0 rbytes=5 wbytes=6 rios=1 wios=1\n'), [
     { major: 254, minor: 0, op: 'read', value: 5 },

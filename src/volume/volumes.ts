@@ -88,7 +88,9 @@ class LocalVolumes implements Volumes {
     }
     checkVolumeName(name);
     return await this.#queue(name, async () => {
-      const volume = this.#volumes.get(name) ?? (await this.#make(name, driver, spec));
+      const existing = this.#volumes.get(name);
+      if (existing !== undefined) this.#event(existing, 'create', {}); // as moby: asked for, though nothing is made
+      const volume = existing ?? (await this.#make(name, driver, spec));
       if (spec.referrer !== undefined) this.refer(name, spec.referrer);
       return volume;
     });
