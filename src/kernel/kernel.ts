@@ -79,6 +79,7 @@ function linkLayerOver(worker: WorkerClient): LinkLayer {
     addresses: () => worker.call('addresses'),
     routes: () => worker.call('routes'),
     bindSocket: (options) => worker.call('bindSocket', options),
+    forgetUdpFlows: (ports) => worker.call('forgetUdpFlows', ports),
     redirectPortIn: (namespace, options) => worker.call('redirectPortIn', namespace, options),
     setSysctlIn: (namespace, name, value) => worker.call('setSysctlIn', namespace, name, value),
   };

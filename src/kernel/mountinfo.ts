@@ -16,7 +16,9 @@ export function parseMountinfo(content: string): MountEntry[] {
     const [, , , root, mountPoint] = line.slice(0, separator).split(' ');
     const [type, , superOptions] = line.slice(separator + 3).split(' ');
     if (root === undefined || mountPoint === undefined || type === undefined) return [];
-    return [{ root: unescape(root), mountPoint: unescape(mountPoint), type, superOptions: (superOptions ?? '').split(',') }];
+    return [
+      { root: unescape(root), mountPoint: unescape(mountPoint), type, superOptions: (superOptions ?? '').split(',') },
+    ];
   });
 }
 

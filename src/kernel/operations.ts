@@ -1,4 +1,5 @@
 /** Everything that the worker can be asked for, by name. The client's types derive from this table. */
+import { forgetUdpFlows } from './conntrack.ts';
 import { closeNftables, redirectPortIn, runScript } from './nftables.ts';
 import { sendDatagrams } from './datagram.ts';
 import { applyBatch, makeNode, openInRoot, setTimes } from './file-operation.ts';
@@ -45,6 +46,7 @@ export const operations = {
   setSysctlIn,
   runScript,
   redirectPortIn,
+  forgetUdpFlows,
   spawn,
   socketPair,
   closeDescriptor,

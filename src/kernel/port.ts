@@ -126,6 +126,8 @@ export interface LinkLayer {
     namespace: string,
     options: { readonly table: string; readonly address: string; readonly port: number; readonly to: number },
   ): Promise<void>;
+  /** Tracked UDP flows to these ports of the host are forgotten: the next packet is looked at as a first one. */
+  forgetUdpFlows(ports: readonly number[]): Promise<number>;
   /** Writes /proc/sys/… as seen from inside the namespace. `name` with dots or slashes: "net/ipv4/ip_forward". */
   setSysctlIn(namespace: string, name: string, value: string): Promise<void>;
 }

@@ -19,6 +19,7 @@ export class Firewall {
   readonly #table: string;
   readonly #chain: ForwardChain;
   readonly #families: readonly Family[];
+  readonly #forgetUdpFlows: (ports: readonly number[]) => Promise<void>;
   readonly #networks = new Map<string, FirewallNetwork>();
   readonly #mappings = new Map<string, readonly PortMapping[]>();
   /** Families whose table exists. */
@@ -26,7 +27,14 @@ export class Firewall {
   #tail: Promise<unknown> = Promise.resolve();
 
   /** `families`: those whose tables are ours to make (--iptables, --ip6tables). */
-  constructor(nftables: Nftables, table: string, chain: ForwardChain, families: readonly Family[]) {
+  constructor(
+    nftables: Nftables,
+    table: string,
+    chain: ForwardChain,
+    families: readonly Family[],
+    forgetUdpFlows: (ports: readonly number[]) => Promise<void>,
+  ) {
+    this.#forgetUdpFlows = forgetUdpFlows;
     this.#families = families;
     this.#nftables = nftables;
     this.#chain = chain;
@@ -90,6 +98,9 @@ export class Firewall {
         this.#mappings.set(containerId, before);
         throw error;
       }
+      // What is tracked goes where it went: to a container that is gone, or past one that is new.
+      const udp = [...before, ...mappings].filter(({ protocol, nat }) => protocol === 'udp' && nat);
+      if (udp.length > 0) await this.#forgetUdpFlows([...new Set(udp.map(({ hostPort }) => hostPort))]);
     });
   }
 

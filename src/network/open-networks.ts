@@ -123,7 +123,11 @@ export async function openNetworks(options: NetworksOptions): Promise<Networks> 
   const redirected = options.tables ?? { 4: true, 6: true };
   const families = ([4, 6] as const).filter((family) => redirected[family]);
   const chain = new ForwardChain(kernel.nftables, tableName(bridgeName), logger, families);
-  const firewall = new Firewall(kernel.nftables, tableName(bridgeName), chain, families);
+  const firewall = new Firewall(kernel.nftables, tableName(bridgeName), chain, families, async (ports) => {
+    await kernel.network.forgetUdpFlows(ports).catch((error: unknown) => {
+      logger.warn({ ports, err: error }, 'UDP flows may go on to where these ports led before');
+    });
+  });
   const relays = options.userlandProxy ?? true;
   const publisher = new Publisher(new HostPorts(bindInHost(kernel, clock), ephemeral), firewall, logger, {
     redirected,

@@ -3,9 +3,10 @@
  * their own address as the source, and nothing else, whatever routes they set.
  */
 import assert from 'node:assert/strict';
+import { spawn } from 'node:child_process';
 import { after, before, test } from 'node:test';
 
-import { TestDaemon } from '../support/daemon.ts';
+import { eventually, TestDaemon } from '../support/daemon.ts';
 import { Hosts } from '../support/hosts.ts';
 
 let hosts: Hosts;
@@ -88,6 +89,27 @@ test('published ports: from other hosts with their address, from A by every addr
   }
   await d.ok('rm', '-f', 'web', 'near', 'far');
   await d.ok('network', 'rm', 'pub', 'far');
+});
+
+test('a UDP flow that goes on follows the port to the container that has it now', async () => {
+  // One socket, one flow: connection tracking takes it for the same as long as it is used.
+  const program = `const s = require('dgram').createSocket('udp4'); s.on('message', (m) => console.log(String(m)));
+    s.bind(4000, () => setInterval(() => s.send('?', 8500, '192.0.2.1'), 100));`;
+  const argv = [`--net=${hosts.path('b')}`, process.execPath, '-e', program];
+  const client = spawn('nsenter', argv, { stdio: ['ignore', 'pipe', 'inherit'] });
+  let said = '';
+  client.stdout.on('data', (chunk: Buffer) => (said += chunk.toString()));
+  try {
+    await serve('first', [53], '-p', '8500:53/udp');
+    await eventually('the first one answers', () => said.includes('first 192.0.2.2'));
+    await d.ok('rm', '-f', 'first');
+    await d.ok('run', '-d', '--name', 'filler', 'bb:1', 'sleep', '600'); // has the address of the first one now
+    await serve('second', [53], '-p', '8500:53/udp');
+    await eventually('the second one answers', () => said.includes('second 192.0.2.2'));
+  } finally {
+    client.kill('SIGKILL');
+  }
+  await d.ok('rm', '-f', 'filler', 'second');
 });
 
 test('a scan from another host finds what was published and nothing else, also by routes to the containers', async () => {

@@ -90,11 +90,12 @@ export class Hosts implements AsyncDisposable {
       u.on('message', (_, r) => u.send(say(r.address), r.port, r.address));
       require('http').createServer((q, r) => r.end(say(q.socket.remoteAddress))).listen(${port}, '::', () =>
         u.bind(${port}, '::', () => console.log('up')));`;
-    const child = spawn('nsenter', [`--net=${namespace}`, process.execPath, '-e', program], {
-      stdio: ['ignore', 'pipe', 'inherit'],
-    });
-    this.#children.push(child);
-    await new Promise((resolve) => child.stdout.once('data', resolve));
+    await this.#spawn(namespace, program);
+  }
+
+  /** A program of Node.js on a host, until the end; it says something when it is ready. */
+  async run(host: HostName, program: string): Promise<void> {
+    await this.#spawn(this.path(host), program);
   }
 
   /** TCP ports that answer, "address:port", of all combinations. */
@@ -120,6 +121,14 @@ export class Hosts implements AsyncDisposable {
       running.map((child) => new Promise((resolve) => void child.once('exit', resolve).kill('SIGKILL'))),
     );
     for (const name of Object.values(this.#names())) await run('ip', ['netns', 'del', name]);
+  }
+
+  async #spawn(namespace: string, program: string): Promise<void> {
+    const child = spawn('nsenter', [`--net=${namespace}`, process.execPath, '-e', program], {
+      stdio: ['ignore', 'pipe', 'inherit'],
+    });
+    this.#children.push(child);
+    await new Promise((resolve) => child.stdout.once('data', resolve));
   }
 
   #net(from: string): string {
