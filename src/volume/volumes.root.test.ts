@@ -116,6 +116,7 @@ test("create: is idempotent, keeps its record over a restart, and refuses with D
     ]),
     [
       ['create', 'data', 'local'],
+      ['create', 'data', 'local'], // asked for again, as moby tells it
       ['create', 'anonymous', 'local'],
     ],
   );
