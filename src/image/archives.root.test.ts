@@ -104,6 +104,21 @@ async function saveTo(from: Images, name: string, ...names: string[]): Promise<s
   return path;
 }
 
+/** A file "x" of ten bytes with these records in front of it. */
+function pax(...records: readonly string[]): Buffer {
+  const content = records.map((record) => {
+    const rest = Buffer.byteLength(record) + 2; // its blank and newline
+    const length = [1, 2, 3].map((digits) => rest + digits).find((sum) => String(sum).length === sum - rest)!;
+    return `${length} ${record}\n`;
+  });
+  const extended = tar({ name: 'PaxHeaders/x', mtimeNs: 0n, content: content.join('') }).subarray(0, -1024);
+  extended[156] = 'x'.charCodeAt(0);
+  extended.fill(0x20, 148, 156);
+  const sum = extended.subarray(0, 512).reduce((total, byte) => total + byte, 0);
+  extended.write(`${sum.toString(8).padStart(6, '0')}\0 `, 148, 'latin1');
+  return Buffer.concat([extended, tar({ name: 'x', mtimeNs: 0n, content: '9999999999' })]);
+}
+
 const HOSTILE: Readonly<Record<string, readonly [Buffer, RegExp]>> = {
   'a name above the target': [tar({ name: '../evil', content: 'x' }), /"\.\.\/evil" leads out/],
   'a name that climbs in the middle': [tar({ name: 'a/../../evil', content: 'x' }), /"a\/\.\.\/\.\.\/evil" leads out/],
@@ -133,6 +148,39 @@ const HOSTILE: Readonly<Record<string, readonly [Buffer, RegExp]>> = {
   'a size that lies': [tar({ name: 'f', content: 'x', sizeBytes: 5000 } as Draft).subarray(0, 2048), /unexpected EOF/],
   'a whiteout of the parent': [tar({ name: 'd/.wh...', content: '' }), /"d\/\.wh\.\.\." is no valid whiteout/],
   'an endless name': [tar({ name: 'a/'.repeat(5000), content: '' }), /has a name that is too long/],
+  'a whiteout of nothing': [tar({ name: 'd/.wh.' }), /"d\/\.wh\." is no valid whiteout/],
+  'a whiteout with content': [tar({ name: '.wh.f', content: 'x' }), /"\.wh\.f" is a whiteout with content/],
+  'a whiteout below a symbolic link': [
+    tar({ name: 'l', type: 'symlink', linkName: '/etc' }, { name: 'l/.wh.passwd' }),
+    /"l\/\.wh\.passwd" lies below "l"/,
+  ],
+  'an opaque mark below a symbolic link': [
+    tar({ name: 'l', type: 'symlink', linkName: '/etc' }, { name: 'l/.wh..wh..opq' }),
+    /"l\/\.wh\.\.wh\.\.opq" lies below "l"/,
+  ],
+  'a file below a device': [
+    tar({ name: 'n', type: 'character', major: 1, minor: 3 }, { name: 'n/x', content: 'x' }),
+    /"n\/x" lies below "n"/,
+  ],
+  'a PAX path with a NUL': [pax('path=good\0../evil'), /invalid tar header/],
+  'a PAX path that leads out': [pax('path=../evil'), /"\.\.\/evil" leads out/],
+  'a negative PAX size': [pax('size=-512'), /invalid tar header/],
+  'a PAX size beyond all': [pax('size=9007199254740993'), /invalid tar header/],
+  'an owner that is no number': [pax('uid=0x0'), /invalid tar header/],
+  'a sparse map with overlaps': [pax('GNU.sparse.size=99', 'GNU.sparse.map=0,5,2,5'), /invalid sparse map of "x"/],
+  'a sparse map beyond the end': [pax('GNU.sparse.size=9', 'GNU.sparse.map=0,10'), /invalid sparse map of "x"/],
+  'a sparse map that holds less than the archive': [
+    pax('GNU.sparse.size=99', 'GNU.sparse.map=0,9'),
+    /invalid sparse map of "x"/,
+  ],
+  'sparse segments without their lengths': [
+    pax('GNU.sparse.size=9', 'GNU.sparse.offset=0', 'GNU.sparse.offset=5'),
+    /invalid tar header/,
+  ],
+  'a sparse map of a billion segments': [
+    pax('GNU.sparse.major=1', 'GNU.sparse.minor=0', 'GNU.sparse.realsize=9'),
+    /invalid/,
+  ],
   junk: [Buffer.from('junk'), /unexpected EOF/],
   'more junk': [Buffer.alloc(2048, 'junk'), /invalid tar header/],
   'damaged gzip': [gzipSync(tar({ name: 'f', content: 'x'.repeat(5000) })).subarray(0, 60), /damaged compressed data/],

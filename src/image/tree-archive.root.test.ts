@@ -1,7 +1,7 @@
 /** treeArchive against a tree that does its worst. */
 import assert from 'node:assert/strict';
-import { execFileSync } from 'node:child_process';
-import { lstat, mkdtemp, readdir, readFile, rm } from 'node:fs/promises';
+import { execFileSync, spawn } from 'node:child_process';
+import { lstat, mkdir, mkdtemp, readdir, readFile, rm } from 'node:fs/promises';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { Readable } from 'node:stream';
@@ -68,6 +68,7 @@ function tar(...drafts: readonly Draft[]): AsyncIterable<Uint8Array> {
 }
 
 const OPTIONS = { noOverwriteDirNonDir: false, copyUidGid: false };
+const RACE_MS = 2500;
 
 async function list(source: AsyncIterable<Uint8Array>): Promise<string[]> {
   const chunks: Uint8Array[] = [];
@@ -272,6 +273,45 @@ test('read: shows what is mounted in a directory instead of what lies under it',
     'as/vol/in/',
     'as/vol/in/f',
   ]);
+});
+
+test('write, read, stat: a container that swaps directories for links all the time leads nowhere', async () => {
+  await mkdir(join(root, 'race'));
+  const race = join(root, 'race');
+  const swaps = spawn('sh', [
+    '-c',
+    `cd ${race}; mkdir real; echo mine >real/passwd; ln -s ${outside} link; while :; do cp -r real d; rm -rf d; cp -P link d; rm -rf d; done 2>/dev/null`,
+  ]);
+  try {
+    const before = await lstat(join(outside, 'passwd'), { bigint: true });
+    const outcomes = new Set<string>();
+    const endMs = performance.now() + RACE_MS;
+    while (performance.now() < endMs) {
+      await tree.write(root, '/race/d', tar({ name: 'evil', content: 'x' }), OPTIONS).then(
+        () => outcomes.add('written'),
+        () => outcomes.add('not written'),
+      );
+      await tree.write(root, '/race', tar({ name: 'd/passwd', content: 'x'.repeat(300_000) }), OPTIONS).catch(() => {});
+      for (const path of ['/race/d/passwd', '/race/d/', '/race']) {
+        let text = '';
+        try {
+          for await (const chunk of (await tree.read(root, path)).tar) text += Buffer.from(chunk).toString('latin1');
+          await tree.stat(root, path);
+        } catch {
+          continue; // it was not there
+        }
+        assert(!text.includes('secret'), path);
+        outcomes.add('read');
+      }
+    }
+    assert.deepEqual([...outcomes].toSorted(), ['not written', 'read', 'written']);
+    assert.deepEqual(await readdir(outside), ['passwd']);
+    assert.equal(await readFile(join(outside, 'passwd'), 'utf8'), 'secret\n');
+    assert.equal((await lstat(join(outside, 'passwd'), { bigint: true })).ctimeNs, before.ctimeNs);
+  } finally {
+    swaps.kill('SIGKILL');
+    await new Promise((resolve) => swaps.once('exit', resolve));
+  }
 });
 
 test('write, export: ten thousand small files there and back are the same', async () => {

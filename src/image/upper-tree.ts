@@ -22,6 +22,8 @@ export interface Change {
 const OPAQUE_XATTR = 'trusted.overlay.opaque';
 const CAPABILITY_XATTR = 'security.capability';
 const PERMISSIONS = 0o777n;
+/** Of whiteouts in archives, as moby's. */
+const WHITEOUT_MODE = 0o600;
 
 /** `lowers`: topmost first. Sorted by path. */
 export async function diffTree(upper: string, lowers: readonly string[], files: Files): Promise<Change[]> {
@@ -51,6 +53,7 @@ export async function* upperTar(upper: string, files: Files, ids: IdMap): AsyncG
       yield* packer.made({
         name: `${path.slice(0, slash)}.wh.${path.slice(slash)}`,
         type: 'file',
+        mode: WHITEOUT_MODE,
         mtimeNs: stat.mtimeNs,
       });
       continue;
