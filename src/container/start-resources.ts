@@ -12,8 +12,8 @@ import type { Attached, AttachRequest } from '../network/port.ts';
 import { resolveCdiRequests } from '../runtime/cdi/cdi-registry.ts';
 import { readBlockDevices, readHostDevices, readMappedDevices } from '../runtime/host-devices.ts';
 import type { ExecLaunch, Launch } from '../runtime/port.ts';
-import { buildOciSpec } from '../runtime/spec/build-oci-spec.ts';
-import type { ResolvedUser, SpecMount } from '../runtime/spec/input.ts';
+import { buildOciSpec, type OciSpec } from '../runtime/spec/build-oci-spec.ts';
+import type { OciInput, ResolvedUser, SpecMount } from '../runtime/spec/input.ts';
 import { buildExecProcess } from '../runtime/spec/process.ts';
 import { buildResources } from '../runtime/spec/resources.ts';
 import type { ExecConfig, Resources } from '../supervisor/port.ts';
@@ -93,7 +93,7 @@ export class StartResources implements Resources {
       resolveCdiRequests(parts.daemon.cdiSpecDirs, spec.host.resources.deviceRequests),
       taken.mounts.some(sharesMounts) ? readFile('/proc/self/mountinfo', 'utf8') : null,
     ]);
-    const oci = buildOciSpec({
+    const specInput = (): OciInput => ({
       id,
       spec: { ...spec, process },
       rootfsPath: rootfs,
@@ -113,6 +113,7 @@ export class StartResources implements Resources {
       host: parts.host,
       daemon: parts.daemon,
     });
+    const oci = specOf(specInput);
     tendLog(parts, container);
     stack.defer(async () => parts.logTending.end(id));
     return {
@@ -293,6 +294,19 @@ export class StartResources implements Resources {
       if (!(error instanceof EngineError)) throw error;
       logger.debug({ volume: mount.name, container: container.id, error: error.message }, 'an anonymous volume stays');
     }
+  }
+}
+
+/**
+ * Whatever keeps a start from being described is the host's business and not the request's, as in moby: what it depends on
+ * may have changed since the container was made. Source: moby daemon/start.go containerStart (v28).
+ */
+function specOf(input: () => OciInput): OciSpec {
+  try {
+    return buildOciSpec(input());
+  } catch (error) {
+    if (!(error instanceof EngineError)) throw error;
+    throw new EngineError('RUNTIME_START_FAILED', error.message, { cause: error });
   }
 }
 

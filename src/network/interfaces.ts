@@ -55,7 +55,10 @@ export class Interfaces {
       await this.plug(sandbox, endpoint, network, defaultGateways(sandbox, this.#options.byId, endpoint));
     }
     for (const [name, value] of Object.entries(sysctls)) {
-      if (/^net[./]/.test(name)) await links.setSysctlIn(path, name, value);
+      if (!/^net[./]/.test(name)) continue;
+      await links.setSysctlIn(path, name, value).catch((error: unknown) => {
+        throw sysctlError(name, error);
+      });
     }
   }
 
@@ -149,4 +152,13 @@ export class Interfaces {
       this.#options.logger.error({ names, err: error }, 'interfaces of containers that are gone could not be removed');
     }
   }
+}
+
+/** In the words of the runtime, which sets them for Docker. */
+function sysctlError(name: string, cause: unknown): unknown {
+  const { code } = cause as { readonly code?: string };
+  const file = `/proc/sys/${name.includes('/') ? name : name.replaceAll('.', '/')}`;
+  const why = { ENOENT: `open ${file}: no such file or directory`, EINVAL: `write ${file}: invalid argument` };
+  const message = why[code as keyof typeof why];
+  return message === undefined ? cause : new EngineError('RUNTIME_START_FAILED', message, { cause });
 }

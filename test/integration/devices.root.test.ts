@@ -106,14 +106,15 @@ devices:
 `,
   );
   writeFileSync(join(specs, 'broken.json'), '{"cdiVersion": "0.6.0", "kind": "a.b/c", "devices": []}');
-  const seen = await run(
-    '--device',
-    'vendor.com/device=foo',
-    'bb:1',
-    'sh',
-    '-c',
-    `echo $SHARED $FOO; id -G; head -c 3 /dev/vendor | wc -c; ls /vendor; touch /vendor/x 2>&1 | grep -o Read-only`,
-  );
+  const script = `echo $SHARED $FOO; id -G; head -c 3 /dev/vendor | wc -c; ls /vendor; touch /vendor/x 2>&1 | grep -o Read-only`;
+  // Not by --device: older clients do not know of CDI.
+  const { json: made } = await d.api('POST', '/containers/create?name=cdi', {
+    Image: 'bb:1',
+    Cmd: ['sh', '-c', script],
+    HostConfig: { DeviceRequests: [{ Driver: 'cdi', DeviceIDs: ['vendor.com/device=foo'] }] },
+  });
+  const seen = await d.ok('start', '-a', made.Id);
+  await d.ok('rm', made.Id);
   assert.deepEqual(seen.split('\n'), ['1 injected', '0 4242', '3', 'broken.json', 'vendor.yaml', 'Read-only']);
   assert.equal(await run('-v', `${marker}:/m`, 'bb:1', 'cat', '/m'), 'hooked');
   const unknown = [{ Driver: 'cdi', DeviceIDs: ['vendor.com/device=bar', 'x=y'] }];
