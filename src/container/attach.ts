@@ -40,7 +40,9 @@ export async function attach(
   if (options.stream) {
     // stdin of a container that was made without one is not an error: what is sent goes nowhere.
     const streams = { ...options.streams, stdin: options.streams.stdin && process.openStdin };
-    ({ stream } = await parts.supervisor.attach(container.id, streams, signal));
+    // Nothing to copy: over at once, as in moby, also when the container does not run yet.
+    const isEmpty = !streams.stdin && !streams.stdout && !streams.stderr;
+    if (!isEmpty) ({ stream } = await parts.supervisor.attach(container.id, streams, signal));
   }
   return {
     tty: process.tty,

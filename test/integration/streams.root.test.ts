@@ -1,7 +1,6 @@
 /** attach, exec and logs as clients use them, on a real kernel: by the API itself, both hijack forms, and the real CLI. */
 import assert from 'node:assert/strict';
 import { existsSync, readdirSync, readFileSync, writeFileSync } from 'node:fs';
-import { connect, type Socket } from 'node:net';
 import { join } from 'node:path';
 import { setTimeout as sleep } from 'node:timers/promises';
 import { after, before, test } from 'node:test';
@@ -9,6 +8,7 @@ import { after, before, test } from 'node:test';
 import { WebSocket } from 'ws';
 
 import { eventually, run, TestDaemon } from '../support/daemon.ts';
+import { Hijacked } from '../support/hijacked.ts';
 
 let d: TestDaemon;
 before(async () => {
@@ -16,79 +16,6 @@ before(async () => {
   await d.image();
 });
 after(() => d[Symbol.asyncDispose]());
-
-/** A connection that was taken over: what the daemon answered, and the raw bytes after it. */
-class Hijacked {
-  readonly socket: Socket;
-  status = 0;
-  head = '';
-  #bytes = Buffer.alloc(0);
-  #wake = (): void => {};
-  isEnded = false;
-
-  private constructor(socket: Socket) {
-    this.socket = socket;
-  }
-
-  static async open(path: string, body: object | null, form: 'upgrade' | 'plain', early = ''): Promise<Hijacked> {
-    const text = body === null ? '' : JSON.stringify(body);
-    const upgrade = form === 'upgrade' ? 'Connection: Upgrade\r\nUpgrade: tcp\r\n' : '';
-    const type = body === null ? '' : 'Content-Type: application/json\r\n';
-    const socket = connect(d.socket);
-    const one = new Hijacked(socket);
-    socket.on('error', () => {});
-    socket.on('data', (chunk: Buffer) => {
-      one.#bytes = Buffer.concat([one.#bytes, chunk]);
-      one.#wake();
-    });
-    socket.on('end', () => {
-      one.isEnded = true;
-      one.#wake();
-    });
-    socket.write(
-      `POST /v1.47${path} HTTP/1.1\r\nHost: x\r\n${upgrade}${type}Content-Length: ${Buffer.byteLength(text)}\r\n\r\n${text}${early}`,
-    );
-    await one.until(() => one.#bytes.includes('\r\n\r\n'));
-    const at = one.#bytes.indexOf('\r\n\r\n');
-    one.head = one.#bytes.toString('latin1', 0, at);
-    one.status = Number(one.head.split(' ')[1]);
-    one.#bytes = one.#bytes.subarray(at + 4);
-    return one;
-  }
-
-  get raw(): string {
-    return this.#bytes.toString();
-  }
-
-  /** As docker-modem's demuxStream and stdcopy take it apart. */
-  demuxed(): { stdout: string; stderr: string } {
-    const out = ['', '', ''];
-    for (let at = 0; at + 8 <= this.#bytes.length;) {
-      const length = this.#bytes.readUInt32BE(at + 4);
-      out[this.#bytes[at] as number] += this.#bytes.toString('utf8', at + 8, at + 8 + length);
-      at += 8 + length;
-    }
-    return { stdout: out[1] as string, stderr: out[2] as string };
-  }
-
-  async until(probe: () => boolean, timeoutMs = 20_000): Promise<void> {
-    const timer = setTimeout(() => this.socket.destroy(new Error('timeout')), timeoutMs);
-    while (!probe()) {
-      if (this.isEnded || this.socket.destroyed) break;
-      await new Promise<void>((resolve) => {
-        this.#wake = resolve;
-        this.socket.once('close', () => resolve());
-      });
-    }
-    clearTimeout(timer);
-    assert(probe(), `the connection ended after ${JSON.stringify(this.raw.slice(-300))}`);
-  }
-
-  async end(): Promise<void> {
-    await this.until(() => this.isEnded);
-    this.socket.destroy();
-  }
-}
 
 const create = async (config: object): Promise<string> => {
   const { status, json, text } = await d.api('POST', '/containers/create', { Image: 'bb:1', ...config });
@@ -114,7 +41,7 @@ for (const form of ['upgrade', 'plain'] as const) {
       Cmd: ['sh', '-c', 'echo first; echo bad >&2; cat; echo end'],
       OpenStdin: true, StdinOnce: true, AttachStdin: true, AttachStdout: true, AttachStderr: true,
     }); // prettier-ignore
-    const client = await Hijacked.open(`/containers/${id}/attach?${STREAMS}`, null, form);
+    const client = await Hijacked.open(d, `/containers/${id}/attach?${STREAMS}`, null, form);
     assert.equal(client.status, form === 'upgrade' ? 101 : 200, client.head);
     // moby names the framing only where the client upgrades.
     const framing = form === 'upgrade' ? 'multiplexed-stream' : 'raw-stream';
@@ -132,12 +59,9 @@ for (const form of ['upgrade', 'plain'] as const) {
       AttachStdin: true,
       Cmd: ['sh', '-c', 'read x; echo "got $x"; echo no >&2; exit 7'],
     });
-    const client = await Hijacked.open(
-      `/exec/${execId}/start`,
-      { Detach: false, Tty: false },
-      form,
-      form === 'upgrade' ? 'abc\n' : '',
-    );
+    const client = await Hijacked.open(d, `/exec/${execId}/start`, { Detach: false, Tty: false }, form, {
+      early: form === 'upgrade' ? 'abc\n' : '',
+    });
     if (form === 'plain') client.socket.write('abc\n');
     await client.end();
     assert.deepEqual(client.demuxed(), { stdout: 'got abc\n', stderr: 'no\n' });
@@ -155,7 +79,7 @@ test('attach: detach keys, the default and own ones, leave the container running
     const sinceMs = Date.now();
     const id = await create({ Cmd: ['cat'], Tty: true, OpenStdin: true });
     await start(id);
-    const client = await Hijacked.open(`/containers/${id}/attach?${STREAMS}${query}`, null, 'upgrade');
+    const client = await Hijacked.open(d, `/containers/${id}/attach?${STREAMS}${query}`, null, 'upgrade');
     assert.match(client.head, /application\/vnd\.docker\.raw-stream/i);
     client.socket.write('hey\r');
     await client.until(() => client.raw.includes('hey'));
@@ -172,7 +96,7 @@ test('attach: detach keys, the default and own ones, leave the container running
       Tty: true,
       ...(query !== '' && { DetachKeys: 'a,b' }),
     });
-    const inside = await Hijacked.open(`/exec/${execId}/start`, { Tty: true }, 'upgrade');
+    const inside = await Hijacked.open(d, `/exec/${execId}/start`, { Tty: true }, 'upgrade');
     inside.socket.write(keys);
     await inside.end();
     assert.equal((await d.api('GET', `/exec/${execId}/json`)).json.Running, true);
@@ -187,7 +111,7 @@ test('attach: several clients at once, each gets everything; logs=1 gives what w
   await start(id);
   await eventually('the first line', async () => (await d.ok('logs', id)) === 'before');
   const [a, b] = (await Promise.all(
-    [0, 1].map(() => Hijacked.open(`/containers/${id}/attach?${STREAMS}&logs=1`, null, 'upgrade')),
+    [0, 1].map(() => Hijacked.open(d, `/containers/${id}/attach?${STREAMS}&logs=1`, null, 'upgrade')),
   )) as [Hijacked, Hijacked];
   b.socket.write('go\n');
   await Promise.all([a.end(), b.end()]);
@@ -215,7 +139,7 @@ test('attach/ws: text in, binary out, closed when the container ends', async () 
 test('exec: a terminal has the size that was asked for, from the program’s first instruction on', async () => {
   const id = await d.ok('run', '-d', 'bb:1', 'sleep', '1000');
   const execId = await exec(id, { Tty: true, Cmd: ['stty', 'size'], ConsoleSize: [33, 77] });
-  const client = await Hijacked.open(`/exec/${execId}/start`, { Tty: true, ConsoleSize: [33, 77] }, 'upgrade');
+  const client = await Hijacked.open(d, `/exec/${execId}/start`, { Tty: true, ConsoleSize: [33, 77] }, 'upgrade');
   await client.end();
   assert.equal(client.raw.trim(), '33 77');
   await d.ok('rm', '-f', id);
@@ -224,7 +148,7 @@ test('exec: a terminal has the size that was asked for, from the program’s fir
 test('exec: ends with its container, with a code; unknown programs are 126 and 127', async () => {
   const id = await d.ok('run', '-d', 'bb:1', 'sleep', '1000');
   const execId = await exec(id, { Cmd: ['sleep', '1000'] });
-  const client = await Hijacked.open(`/exec/${execId}/start`, {}, 'upgrade');
+  const client = await Hijacked.open(d, `/exec/${execId}/start`, {}, 'upgrade');
   assert.equal((await d.docker('exec', id, 'nope')).code, 127);
   assert.equal((await d.docker('exec', id, '/etc')).code, 126);
   await d.ok('kill', id);
@@ -241,7 +165,7 @@ test('exec: four hundred at once; nothing of them is left on disk', async () => 
   const codes: number[] = [];
   const one = async (i: number): Promise<void> => {
     const execId = await exec(id, { Cmd: ['sh', '-c', `echo ${i}; exit ${i % 50}`] });
-    const client = await Hijacked.open(`/exec/${execId}/start`, {}, 'upgrade');
+    const client = await Hijacked.open(d, `/exec/${execId}/start`, {}, 'upgrade');
     await client.until(() => client.isEnded, 120_000);
     assert.equal(client.demuxed().stdout, `${i}\n`);
     codes.push((await d.api('GET', `/exec/${execId}/json`)).json.ExitCode as number);
@@ -261,12 +185,12 @@ test('exec: four hundred at once; nothing of them is left on disk', async () => 
 test('a daemon restart: attach again, an exec that ran is known no worse than before, and logs go on', async () => {
   const id = await create({ Cmd: ['sh', '-c', 'echo one; while read x; do echo "$x"; done'], OpenStdin: true });
   await start(id);
-  const lost = await Hijacked.open(`/containers/${id}/attach?${STREAMS}`, null, 'upgrade');
+  const lost = await Hijacked.open(d, `/containers/${id}/attach?${STREAMS}`, null, 'upgrade');
   lost.socket.write('two\n');
   await lost.until(() => lost.demuxed().stdout.includes('two\n'));
   await d.down('SIGKILL');
   await d.up();
-  const again = await Hijacked.open(`/containers/${id}/attach?${STREAMS}`, null, 'upgrade');
+  const again = await Hijacked.open(d, `/containers/${id}/attach?${STREAMS}`, null, 'upgrade');
   again.socket.write('three\n');
   await again.until(() => again.demuxed().stdout === 'three\n');
   assert.equal(await d.ok('logs', id), 'one\ntwo\nthree');
@@ -423,9 +347,9 @@ test('a client that does not read holds up neither the container’s log nor ano
   const id = await create({
     Cmd: ['sh', '-c', 'i=0; while [ $i -lt 40 ]; do head -c 100000 /dev/zero | tr "\\0" y; echo; i=$((i+1)); done'],
   });
-  const stalled = await Hijacked.open(`/containers/${id}/attach?${STREAMS}`, null, 'upgrade');
+  const stalled = await Hijacked.open(d, `/containers/${id}/attach?${STREAMS}`, null, 'upgrade');
   stalled.socket.pause();
-  const reading = await Hijacked.open(`/containers/${id}/attach?${STREAMS}`, null, 'upgrade');
+  const reading = await Hijacked.open(d, `/containers/${id}/attach?${STREAMS}`, null, 'upgrade');
   await start(id);
   await reading.until(() => reading.isEnded, 60_000);
   assert.equal(reading.demuxed().stdout.length, 40 * 100_001);
