@@ -3,7 +3,7 @@
  * Source: moby daemon/logger/loginfo.go, loggerutils/log_tag.go (v28).
  */
 import { compileGoRegExp, type GoRegExp } from './go-regexp.ts';
-import { refuse, type Options } from './option-values.ts';
+import { AT_START, refuseAtStart, type Options } from './option-values.ts';
 
 /** What attributes are taken from. */
 export interface LogSubject {
@@ -37,7 +37,7 @@ export function selectionOf(options: Options): AttributeSelection {
   const list = (text = ''): string[] => (text === '' ? [] : text.split(','));
   const regex = (name: string): GoRegExp | null => {
     const text = options[name] ?? '';
-    return text === '' ? null : compileGoRegExp(text);
+    return text === '' ? null : compileGoRegExp(text, AT_START);
   };
   const tag = options['tag'] ?? '';
   if (tag !== '') checkTag(tag);
@@ -100,11 +100,11 @@ export function expandTag(tag: string, subject: LogSubject): string {
 function checkTag(tag: string): void {
   for (const [, field = ''] of tag.matchAll(TAG_FIELD)) {
     if (!Object.hasOwn(TAG_FIELDS, field)) {
-      refuse(
+      refuseAtStart(
         `template: log-tag:1:2: executing "log-tag" at <.${field}>: can't evaluate field ${field} in type *logger.Info`,
       );
     }
   }
   if (/\{\{|\}\}/.test(tag.replace(TAG_FIELD, '')))
-    refuse(`log opt 'tag': only {{.Field}} is supported, not ${JSON.stringify(tag)}`);
+    refuseAtStart(`log opt 'tag': only {{.Field}} is supported, not ${JSON.stringify(tag)}`);
 }

@@ -51,9 +51,24 @@ suite('parseLogOptions', () => {
       ['constructor', {}, 'LOG_DRIVER_UNKNOWN', "logger: no log driver named 'constructor' is registered"],
       ['json-file', { nope: '1' }, 'LOG_OPTION_INVALID', "unknown log opt 'nope' for json-file log driver"],
       ['local', { labels: 'a' }, 'LOG_OPTION_INVALID', "unknown log opt 'labels' for log driver local"],
-      ['json-file', { 'max-size': 'x' }, 'LOG_OPTION_INVALID', "invalid size: 'x'"],
-      ['json-file', { 'max-size': '0' }, 'LOG_OPTION_INVALID', 'max-size must be a positive number'],
-      ['json-file', { 'max-file': '0' }, 'LOG_OPTION_INVALID', 'max-file cannot be less than 1'],
+      [
+        'json-file',
+        { 'max-size': 'x' },
+        'LOG_OPTION_INVALID',
+        "failed to initialize logging driver: invalid size: 'x'",
+      ],
+      [
+        'json-file',
+        { 'max-size': '0' },
+        'LOG_OPTION_INVALID',
+        'failed to initialize logging driver: max-size must be a positive number',
+      ],
+      [
+        'json-file',
+        { 'max-file': '0' },
+        'LOG_OPTION_INVALID',
+        'failed to initialize logging driver: max-file cannot be less than 1',
+      ],
       ['json-file', { mode: 'x' }, 'LOG_OPTION_INVALID', 'logger: logging mode not supported: x'],
       [
         'json-file',
@@ -68,7 +83,7 @@ suite('parseLogOptions', () => {
         'json-file',
         { compress: 'true', 'max-size': '1m' },
         'LOG_OPTION_INVALID',
-        'compress cannot be true when max-file is less than 2 or max-size is not set',
+        'failed to initialize logging driver: compress cannot be true when max-file is less than 2 or max-size is not set',
       ],
     ] as const) {
       assert.throws(

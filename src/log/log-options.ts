@@ -14,7 +14,16 @@ import {
   type AttributeSelection,
   type LogSubject,
 } from './log-attributes.ts';
-import { parseBool, parseSize, refuse, requireBool, requireInteger, type Options } from './option-values.ts';
+import {
+  AT_START,
+  parseBool,
+  parseSize,
+  refuse,
+  refuseAtStart,
+  requireBool,
+  requireInteger,
+  type Options,
+} from './option-values.ts';
 import type { LogFileOptions, TendedLog } from './port.ts';
 
 /** Unlike Docker's json-file, output is bounded when nothing is asked. */
@@ -186,17 +195,17 @@ function jsonFile(options: Options): FileConfig {
   const { 'max-size': size, 'max-file': files, compress = '' } = options;
   let maxSizeBytes: number | null = DEFAULT_MAX_SIZE_BYTES;
   if (size !== undefined && size !== '-1') {
-    maxSizeBytes = parseSize(size, 1000) ?? refuse(`invalid size: '${size}'`);
-    if (maxSizeBytes <= 0) refuse('max-size must be a positive number');
+    maxSizeBytes = parseSize(size, 1000) ?? refuseAtStart(`invalid size: '${size}'`);
+    if (maxSizeBytes <= 0) refuseAtStart('max-size must be a positive number');
   } else if (size === '-1') {
     maxSizeBytes = null; // Docker's word for "never rotate"
   }
   // Who bounds the size and does not say how many files means one, as Docker does.
-  const maxFiles = files === undefined ? (size === undefined ? DEFAULT_MAX_FILES : 1) : requireInteger(files);
-  if (maxFiles < 1) refuse('max-file cannot be less than 1');
-  const isCompressed = requireBool(compress);
+  const maxFiles = files === undefined ? (size === undefined ? DEFAULT_MAX_FILES : 1) : requireInteger(files, AT_START);
+  if (maxFiles < 1) refuseAtStart('max-file cannot be less than 1');
+  const isCompressed = requireBool(compress, AT_START);
   if (isCompressed && (maxFiles < 2 || maxSizeBytes === null))
-    refuse('compress cannot be true when max-file is less than 2 or max-size is not set');
+    refuseAtStart('compress cannot be true when max-file is less than 2 or max-size is not set');
   return { file: { maxSizeBytes, maxFiles }, compress: isCompressed };
 }
 
@@ -206,12 +215,14 @@ function localFile(options: Options): FileConfig {
   const maxSizeBytes =
     size === undefined
       ? LOCAL_MAX_SIZE_BYTES
-      : (parseSize(size, 1000) ?? refuse(`invalid value for max-size: ${size}: invalid size: '${size}'`));
+      : (parseSize(size, 1000) ?? refuseAtStart(`invalid value for max-size: ${size}: invalid size: '${size}'`));
   const maxFiles =
-    files === undefined ? DEFAULT_MAX_FILES : requireInteger(files, `invalid value for max-file: ${files}: `);
-  if (maxFiles < 0) refuse('max file count cannot be less than 0');
+    files === undefined
+      ? DEFAULT_MAX_FILES
+      : requireInteger(files, `${AT_START}invalid value for max-file: ${files}: `);
+  if (maxFiles < 0) refuseAtStart('max file count cannot be less than 0');
   // Unlike Docker's default: packing takes time of the processor that nobody asked for.
-  const isCompressed = requireBool(compress, 'invalid value for compress: ');
-  if (isCompressed && maxFiles <= 1) refuse('compression cannot be enabled when max file count is 1');
+  const isCompressed = requireBool(compress, `${AT_START}error reading compress log option: `);
+  if (isCompressed && maxFiles <= 1) refuseAtStart('compression cannot be enabled when max file count is 1');
   return { file: { maxSizeBytes: Math.max(1, maxSizeBytes), maxFiles: Math.max(1, maxFiles) }, compress: isCompressed };
 }

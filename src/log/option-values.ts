@@ -19,6 +19,16 @@ export function refuse(message: string): never {
   throw new EngineError('LOG_OPTION_INVALID', message);
 }
 
+/**
+ * What Docker finds out when the container starts, in its words of then. Here it is told when the container is made: `docker
+ * run` says the same, and no container is left that cannot start.
+ */
+export const AT_START = 'failed to initialize logging driver: ';
+
+export function refuseAtStart(message: string): never {
+  return refuse(`${AT_START}${message}`);
+}
+
 /** strconv.ParseBool. null: not one. */
 export function parseBool(text: string): boolean | null {
   if (['1', 't', 'T', 'true', 'TRUE', 'True'].includes(text)) return true;

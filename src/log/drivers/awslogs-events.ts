@@ -3,7 +3,7 @@
  * Source: moby daemon/logger/awslogs (v28), the limits of PutLogEvents. Pure.
  */
 import { compileGoRegExp, type GoRegExp } from '../go-regexp.ts';
-import type { Options } from '../option-values.ts';
+import { AT_START, type Options } from '../option-values.ts';
 import type { LogEntry } from '../port.ts';
 import { textOf } from './driver.ts';
 
@@ -53,7 +53,10 @@ export function multilinePattern(options: Options): GoRegExp | null {
       ? (options['awslogs-multiline-pattern'] ?? '')
       : format.replace(/%(.)/gs, (_, directive: string) => DIRECTIVES[directive] ?? '');
   if (pattern === '') return null;
-  return compileGoRegExp(pattern, `awslogs could not parse multiline pattern key ${JSON.stringify(pattern)}: `);
+  return compileGoRegExp(
+    pattern,
+    `${AT_START}awslogs could not parse multiline pattern key ${JSON.stringify(pattern)}: `,
+  );
 }
 
 /** An event that is not whole yet. */

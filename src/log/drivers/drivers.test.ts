@@ -47,7 +47,7 @@ test('LogDriver.check: Docker’s words for what is wrong', () => {
     [
       'splunk',
       { ...splunk, 'splunk-url': 'http://h/x' },
-      'splunk: expected format scheme://dns_name_or_ip:port for splunk-url',
+      'failed to initialize logging driver: splunk: expected format scheme://dns_name_or_ip:port for splunk-url',
     ],
     ['awslogs', {}, "must specify a value for log opt 'awslogs-group'"],
     ['awslogs', { x: '1', 'awslogs-group': 'g' }, "unknown log opt 'x' for awslogs log driver"],
@@ -75,17 +75,17 @@ test('LogDriver.check: Docker’s words for what is wrong', () => {
     [
       'awslogs',
       { ...aws, 'awslogs-multiline-pattern': '(' },
-      'awslogs could not parse multiline pattern key "(": error parsing regexp: missing closing ): `(`',
+      'failed to initialize logging driver: awslogs could not parse multiline pattern key "(": error parsing regexp: missing closing ): `(`',
     ],
     [
       'syslog',
       { 'syslog-address': 'tcp+tls://h:1', 'syslog-tls-ca-cert': '/no/ca' },
-      'could not read CA certificate "/no/ca": open /no/ca: no such file or directory',
+      'failed to initialize logging driver: could not read CA certificate "/no/ca": open /no/ca: no such file or directory',
     ],
     [
       'syslog',
       { 'syslog-address': 'tcp+tls://h:1', 'syslog-tls-key': '/no/k' },
-      'could not load X509 key pair: open /no/k: no such file or directory',
+      'failed to initialize logging driver: could not load X509 key pair: open /no/k: no such file or directory',
     ],
     ['fluentd', { 'fluentd-address': '://' }, 'invalid fluentd-address (://): parse "://": missing protocol scheme'],
     ['fluentd', { 'fluentd-address': 'udp://' }, "invalid fluentd-address (udp://): unsupported scheme: 'udp'"],
@@ -117,15 +117,31 @@ test('LogDriver.check: Docker’s words for what is wrong', () => {
       'invalid value for fluentd-write-timeout: value must be a duration that is non-negative',
     ],
     ['fluentd', { 'fluentd-max-retries': '4294967295' }, 'invalid fluentd-max-retries: value out of range'],
-    ['fluentd', { 'env-regex': '(?=x)' }, 'error parsing regexp: invalid or unsupported Perl syntax: `(?=`'],
+    [
+      'fluentd',
+      { 'env-regex': '(?=x)' },
+      'failed to initialize logging driver: error parsing regexp: invalid or unsupported Perl syntax: `(?=`',
+    ],
     [
       'syslog',
       { 'cache-max-file': '1', 'cache-compress': 'true' },
-      'compression cannot be enabled when max file count is 1',
+      'failed to initialize logging driver: compression cannot be enabled when max file count is 1',
     ],
-    ['local', { 'max-size': 'x' }, "invalid value for max-size: x: invalid size: 'x'"],
-    ['local', { 'max-file': 'x' }, 'invalid value for max-file: x: strconv.Atoi: parsing "x": invalid syntax'],
-    ['local', { compress: 'x' }, 'invalid value for compress: strconv.ParseBool: parsing "x": invalid syntax'],
+    [
+      'local',
+      { 'max-size': 'x' },
+      "failed to initialize logging driver: invalid value for max-size: x: invalid size: 'x'",
+    ],
+    [
+      'local',
+      { 'max-file': 'x' },
+      'failed to initialize logging driver: invalid value for max-file: x: strconv.Atoi: parsing "x": invalid syntax',
+    ],
+    [
+      'local',
+      { compress: 'x' },
+      'failed to initialize logging driver: error reading compress log option: strconv.ParseBool: parsing "x": invalid syntax',
+    ],
     ['gcplogs', { x: '1' }, '"x" is not a valid option for the gcplogs driver'],
     ['syslog', { mode: 'x' }, 'logger: logging mode not supported: x'],
     [

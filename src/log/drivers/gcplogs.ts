@@ -5,7 +5,7 @@
 import { createSign } from 'node:crypto';
 import { readFile } from 'node:fs/promises';
 
-import { refuse } from '../option-values.ts';
+import { refuseAtStart } from '../option-values.ts';
 import type { LogEntry } from '../port.ts';
 import {
   RefusedForGood,
@@ -30,7 +30,9 @@ export const gcplogs: LogDriver = {
   unknown: (option) => `${JSON.stringify(option)} is not a valid option for the gcplogs driver`,
   check(options) {
     if (options['gcp-project'] === '')
-      refuse("No project was specified and couldn't read project from the metadata server. Please specify a project");
+      refuseAtStart(
+        "No project was specified and couldn't read project from the metadata server. Please specify a project",
+      );
   },
   open: (source, host) => new GcpLogs(source, host),
 };

@@ -18,7 +18,11 @@ const refusalOf = (driver: string, options: Record<string, string>): string => {
 };
 
 test('journald: refused where there is no journal; fields as its protocol has them', async (t) => {
-  if (refusalOf('journald', {}) !== '') assert.equal(refusalOf('journald', {}), 'journald is not enabled on this host');
+  if (refusalOf('journald', {}) !== '')
+    assert.equal(
+      refusalOf('journald', {}),
+      'failed to initialize logging driver: journald is not enabled on this host',
+    );
   assert.equal(fieldName('_com.example-x'), 'COM_EXAMPLE_X');
   assert.equal(formatFields({ A: 'b', C: 'd\ne' }).toString('latin1'), 'A=b\nC\n\x03\0\0\0\0\0\0\0d\ne\n');
   const got: string[] = [];

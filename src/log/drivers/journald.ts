@@ -2,7 +2,7 @@
 import { randomBytes } from 'node:crypto';
 import { statSync } from 'node:fs';
 
-import { refuse } from '../option-values.ts';
+import { refuseAtStart } from '../option-values.ts';
 import type { LogEntry } from '../port.ts';
 import { textOf, type Destination, type DriverHost, type LogDriver, type MessageSource } from './driver.ts';
 import { PartialLines, type Piece } from './partial.ts';
@@ -16,7 +16,7 @@ export const journald: LogDriver = {
   options: ['labels', 'labels-regex', 'env', 'env-regex', 'tag'],
   unknown: (option) => `unknown log opt '${option}' for journald log driver`,
   check() {
-    if (!hasJournal()) refuse('journald is not enabled on this host');
+    if (!hasJournal()) refuseAtStart('journald is not enabled on this host');
   },
   open: (source, host) => new Journald(source, host.sendDatagrams),
 };

@@ -4,7 +4,7 @@ import { readFileSync } from 'node:fs';
 import { promisify } from 'node:util';
 import { gzip } from 'node:zlib';
 
-import { checkBool, flag, refuse, type Options } from '../option-values.ts';
+import { AT_START, flag, refuseAtStart, requireBool, type Options } from '../option-values.ts';
 import type { LogEntry } from '../port.ts';
 import {
   RefusedForGood,
@@ -30,16 +30,15 @@ export const splunk: LogDriver = {
   unknown: (option) => `unknown log opt '${option}' for splunk log driver`,
   check(options) {
     urlOf(options);
-    if (options['splunk-token'] === undefined)
-      refuse('failed to initialize logging driver: splunk: splunk-token is expected');
+    if (options['splunk-token'] === undefined) refuseAtStart('splunk: splunk-token is expected');
     for (const name of ['insecureskipverify', 'verify-connection', 'gzip', 'index-acknowledgment'])
-      checkBool(options, `splunk-${name}`);
+      requireBool(options[`splunk-${name}`] ?? '', AT_START);
     const format = options['splunk-format'];
     if (format !== undefined && !['inline', 'json', 'raw'].includes(format))
-      refuse(`Unknown format specified ${format}, supported formats are inline, json and raw`);
+      refuseAtStart(`Unknown format specified ${format}, supported formats are inline, json and raw`);
     const level = options['splunk-gzip-level'];
     if (level !== undefined && !/^(?:-1|\d)$/.test(level))
-      refuse(`not supported level '${level}' for splunk-gzip-level (supported values between -1 and 9)`);
+      refuseAtStart(`not supported level '${level}' for splunk-gzip-level (supported values between -1 and 9)`);
     const authority = options['splunk-capath'];
     if (authority !== undefined) readAuthority(authority);
   },
@@ -48,12 +47,12 @@ export const splunk: LogDriver = {
 
 function urlOf(options: Options): URL {
   const text = options['splunk-url'];
-  if (text === undefined) refuse('failed to initialize logging driver: splunk: splunk-url is expected');
+  if (text === undefined) refuseAtStart('splunk: splunk-url is expected');
   const expected = `splunk: expected format scheme://dns_name_or_ip:port for splunk-url`;
-  if (!URL.canParse(text)) refuse(`splunk: failed to parse ${text} as url value in splunk-url`);
+  if (!URL.canParse(text)) refuseAtStart(`splunk: failed to parse ${text} as url value in splunk-url`);
   const url = new URL(text);
   if (!['http:', 'https:'].includes(url.protocol) || url.pathname !== '/' || url.search !== '' || url.hash !== '')
-    refuse(expected);
+    refuseAtStart(expected);
   url.pathname = EVENT_PATH;
   return url;
 }
@@ -62,7 +61,7 @@ function readAuthority(path: string): Buffer {
   try {
     return readFileSync(path);
   } catch {
-    return refuse(`open ${path}: no such file or directory`);
+    return refuseAtStart(`open ${path}: no such file or directory`);
   }
 }
 

@@ -8,7 +8,7 @@ import { isIP } from 'node:net';
 import type { ConnectionOptions } from 'node:tls';
 
 import { isMissing } from '../missing.ts';
-import { refuse, type Options } from '../option-values.ts';
+import { refuse, refuseAtStart, type Options } from '../option-values.ts';
 import type { LogEntry } from '../port.ts';
 import { isTransportUrl, parseAddress } from './address.ts';
 import { UdpSender } from './datagram.ts';
@@ -50,7 +50,10 @@ function checkAddress(text: string): void {
   if (!isTransportUrl(text) || text.startsWith('tls://'))
     refuse(`syslog-address should be in form proto://address, got ${text}`);
   const address = parseAddress(text);
-  if (address === null) refuse(`parse ${JSON.stringify(text)}: invalid port or host`);
+  if (address === null) {
+    const port = /:[^:\]]*$/.exec(text.replace(/^[^:]*:\/\//, '').split('/', 1)[0] ?? '')?.[0] ?? '';
+    refuse(`parse ${JSON.stringify(text)}: invalid port ${JSON.stringify(port)} after host`);
+  }
   if (!address.scheme.startsWith('unix')) return;
   try {
     statSync(address.path); // as Docker: the socket is there when the container is made
@@ -68,7 +71,7 @@ function checkTlsFiles(options: Options): void {
       if (path !== '') accessSync(path, constants.R_OK);
     } catch (error) {
       const because = isMissing(error) ? 'no such file or directory' : 'permission denied';
-      refuse(`${context.replace('%', JSON.stringify(path))}: open ${path}: ${because}`);
+      refuseAtStart(`${context.replace('%', JSON.stringify(path))}: open ${path}: ${because}`);
     }
   };
   read('ca-cert', 'could not read CA certificate %');
