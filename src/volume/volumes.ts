@@ -2,7 +2,7 @@
  * Volumes of the local driver: DATA_ROOT/volumes/NAME/_data, mounted over with what `type`, `o` and `device` say while
  * a container uses it. Source: moby volume/local, volume/service (v28).
  */
-import { chown, mkdir, readdir, rename, stat } from 'node:fs/promises';
+import { access, chown, mkdir, readdir, rename, stat } from 'node:fs/promises';
 
 import { formatTime, type Clock } from '../core/clock.ts';
 import { EngineError } from '../core/engine-error.ts';
@@ -216,10 +216,10 @@ class LocalVolumes implements Volumes {
     const mounted = new Set(await kernel.mounts.below(this.#root));
     await this.#finishRemovals();
     for (const name of await readdir(this.#root)) if (!this.#volumes.has(name)) await this.#adoptDirectory(name);
+    await Promise.all([...this.#volumes.values()].map((volume) => this.#ensureDirectory(volume)));
     for (const volume of this.#volumes.values()) {
-      if (!mounted.has(volume.mountpoint)) await this.#makeDirectory(volume);
-      else if (this.references(volume.name).some((containerId) => live.has(containerId)))
-        this.#mounted.add(volume.name);
+      if (!mounted.has(volume.mountpoint)) continue;
+      if (this.references(volume.name).some((containerId) => live.has(containerId))) this.#mounted.add(volume.name);
       else
         await kernel.mounts
           .unmount(volume.mountpoint)
@@ -258,6 +258,14 @@ class LocalVolumes implements Volumes {
 
   #mountpoint(name: string): string {
     return `${this.#root}/${name}/_data`;
+  }
+
+  async #ensureDirectory(volume: Volume): Promise<void> {
+    try {
+      await access(volume.mountpoint);
+    } catch {
+      await this.#makeDirectory(volume);
+    }
   }
 
   async #makeDirectory({ name, mountpoint }: Volume): Promise<void> {

@@ -8,7 +8,7 @@ import { whyOrphan } from './process-checks.ts';
 import { snapshotOwner } from './records.ts';
 
 const ID = /^[0-9a-f]{64}$/;
-const REMOVING = '.removing-';
+const REMOVING = '.removing';
 
 /**
  * Mounts that no container's run holds. With the daemon up, a copy or an export mounts the tree of a container that does
@@ -60,7 +60,7 @@ export async function checkDirectories({ kernel, dataRoot, records, repairs }: E
   for (const name of await namesIn(`${dataRoot}/containers`))
     orphan(`${dataRoot}/containers/${name}`, name, 'directory');
   for (const name of await namesIn(`${dataRoot}/volumes`)) {
-    if (records.volumeNames.has(name) || name.startsWith(REMOVING)) continue; // the latter goes at the next start
+    if (records.volumeNames.has(name) || name === REMOVING) continue; // what is in the latter goes at the next start
     const path = `${dataRoot}/volumes/${name}`;
     if (
       !(await stat(path).then(
