@@ -14,6 +14,7 @@ import { join } from 'node:path';
 import { after, before, test } from 'node:test';
 
 import type { Images, RegistryAuth } from '../port.ts';
+import { FakeRegistry } from './fake-registry.ts';
 import { DEFAULTS, Fixture, importFile as make, linesOf } from './fixture.ts';
 import { openRegistries } from './registries.ts';
 
@@ -217,7 +218,8 @@ async function proxy(
           port: openPort,
           path: request.url,
           method: request.method,
-          headers: { ...request.headers, host: `127.0.0.1:${openPort}` },
+          // The registry's Locations lead through here, too.
+          headers: { ...request.headers, host: `127.0.0.1:${openPort}`, 'x-forwarded-host': request.headers.host },
         },
         (answer) => {
           if (alter === null) {
@@ -285,4 +287,35 @@ test('pull: goes on by range where a connection broke, refuses changed bytes, st
   });
   assert.deepEqual(other.list(), []);
   assert.deepEqual(await readdir(join(scratch, 'i/layer')), ['empty']);
+});
+
+test('push: layers go side by side, but not more than there may be; one that broke off is sent again', async (t) => {
+  await using source = await FakeRegistry.start();
+  source.addImage('five', '1', [1_500_000, 1_500_001, 1_500_002, 1_500_003, 1_500_004]);
+  const images = await fixture.open('j', { concurrentUploadsMax: 2 });
+  await linesOf(images.pull({ ...DEFAULTS, reference: `${source.host}/five:1` }));
+  let now = 0;
+  let most = 0;
+  let patches = 0;
+  const { server, port } = await proxy((request, response) => {
+    if (request.method !== 'PATCH') return false;
+    if (++patches === 4) return Boolean(request.socket.destroy());
+    most = Math.max(most, ++now);
+    response.once('close', () => now--);
+    return false;
+  });
+  t.after(() => {
+    server.closeAllConnections();
+    server.close();
+  });
+  const reference = `127.0.0.1:${port}/five:1`;
+  await images.tag(`${source.host}/five:1`, reference);
+  const lines = await linesOf(images.push({ ...DEFAULTS, reference }));
+  assert.equal(most, 2);
+  assert.equal(patches, 1 + 5 + 1, 'the one that broke off, five layers and the config');
+  assert.equal(lines.filter((line) => line.endsWith(': Pushed')).length, 5);
+  assert.equal(lines.filter((line) => line.endsWith(': Retrying in 1 second')).length, 1);
+  const other = await fixture.open('k');
+  await linesOf(other.pull({ ...DEFAULTS, reference: `127.0.0.1:${openPort}/five:1` }));
+  assert.equal(other.resolve(`127.0.0.1:${openPort}/five:1`).id, images.resolve(reference).id);
 });
