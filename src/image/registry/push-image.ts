@@ -33,6 +33,8 @@ type PushOptions = Parameters<Images['push']>[0];
 
 /** Tried at a registry before a layer is sent. */
 const CANDIDATES_MAX = 4;
+/** Measured on 200 MB of a Debian: 3.0 s of CPU where 6 takes 4.9, for 1.5 % more bytes. */
+const GZIP_LEVEL = 4;
 /** Of sending a layer. */
 const ATTEMPTS_MAX = 5;
 
@@ -232,7 +234,7 @@ class Push {
 }
 
 async function* gzipped(source: AsyncIterable<Uint8Array>, signal: AbortSignal): AsyncGenerator<Uint8Array> {
-  const gzip = createGzip({ chunkSize: 64 * 1024 });
+  const gzip = createGzip({ chunkSize: 64 * 1024, level: GZIP_LEVEL });
   const piped = pipeline(Readable.from(source, { objectMode: false }), gzip, { signal });
   piped.catch(() => {}); // reading fails with the same error
   try {
