@@ -55,7 +55,7 @@ export async function* loadImages(
   const parts = await readParts(stores, await decompress(source, { allowPrograms: true }));
   try {
     using lease = stores.layers.lease();
-    const candidates = candidatesOf(parts, options.platform ?? null);
+    const candidates = parentsFirst(candidatesOf(parts, options.platform ?? null));
     let untagged = '';
     let tagged = 0;
     for (const candidate of candidates) {
@@ -77,6 +77,22 @@ export async function* loadImages(
     }
     await stores.collectLayers();
   }
+}
+
+/** A parent that is in the archive, too, is there when its child is told of it. */
+function parentsFirst(candidates: readonly Candidate[]): Candidate[] {
+  const byId = new Map(candidates.map((candidate) => [digestOf(candidate.config), candidate]));
+  const ordered = new Set<Candidate>();
+  for (const candidate of candidates) {
+    const line = new Set<Candidate>(); // its ancestors; a hostile archive may have parents of each other
+    for (let at = byId.get(digestOf(candidate.config)); at !== undefined && !ordered.has(at) && !line.has(at);) {
+      line.add(at);
+      at = byId.get(at.parentId);
+    }
+    for (const one of [...line].toReversed()) ordered.add(one);
+    ordered.add(candidate);
+  }
+  return [...ordered];
 }
 
 async function* loadOne(

@@ -64,6 +64,7 @@ async function* archive(stores: ImageStores, chosen: readonly Saved[]): AsyncGen
   for (const name of ['blobs/', 'blobs/sha256/']) yield* packer.made({ name, type: 'directory', mode: DIRECTORY_MODE });
   const index: object[] = [];
   const manifests: object[] = [];
+  const ids = new Set(chosen.map(({ record }) => record.id));
   for (const { record, references } of chosen) {
     for (const [i, chainId] of record.chainIds.entries()) {
       const diffId = record.file.layers[i]!;
@@ -76,7 +77,7 @@ async function* archive(stores: ImageStores, chosen: readonly Saved[]): AsyncGen
     yield* blob(config, record.file.createdAt === '' ? 0n : parseTime(record.file.createdAt)); // as Docker's
     yield* blob(manifest);
     index.push(...indexEntries(manifest, references));
-    manifests.push(dockerManifest(stores, record, references));
+    manifests.push(dockerManifest(stores, record, references, ids));
   }
   const files = {
     'index.json': { schemaVersion: 2, mediaType: MEDIA.ociIndex, manifests: index },
@@ -178,12 +179,20 @@ function indexEntries(manifest: Buffer, references: readonly Reference[]): objec
   }));
 }
 
-function dockerManifest(stores: ImageStores, record: ImageRecord, references: readonly Reference[]): object {
+function dockerManifest(
+  stores: ImageStores,
+  record: ImageRecord,
+  references: readonly Reference[],
+  saved: ReadonlySet<Digest>,
+): object {
+  // The nearest that is in the archive: what is not there cannot be a parent where it is loaded.
+  let { parentId } = record;
+  while (parentId !== '' && !saved.has(parentId)) parentId = stores.table.get(parentId)?.parentId ?? '';
   return {
     Config: blobPath(record.id),
     RepoTags: references.length === 0 ? null : references.map(familiarReference),
     Layers: record.file.layers.map(blobPath),
-    ...(record.parentId !== '' && { Parent: record.parentId }),
+    ...(parentId !== '' && { Parent: parentId }),
     LayerSources: Object.fromEntries(layerDescriptors(stores, record).map((layer) => [layer.digest, layer])),
   };
 }
