@@ -32,9 +32,9 @@ export async function describe(
     linkNames: options.linkNames?.get(container.id) ?? [],
     paths: {
       log: container.run > 0 && logKept(container) ? posix.join(directory, `${container.id}-json.log`) : '',
-      resolvConf: container.run > 0 ? posix.join(directory, 'resolv.conf') : '',
-      hostname: container.run > 0 ? posix.join(directory, 'hostname') : '',
-      hosts: container.run > 0 ? posix.join(directory, 'hosts') : '',
+      resolvConf: pathOfFile(container, directory, 'resolv.conf'),
+      hostname: pathOfFile(container, directory, 'hostname'),
+      hosts: pathOfFile(container, directory, 'hosts'),
     },
     // Only inspect looks at it, and a list of a thousand would spend most of its time on it.
     get overlay() {
@@ -45,6 +45,13 @@ export async function describe(
     appArmorProfile: appArmorProfileOf(parts, container),
     platform: 'linux',
   };
+}
+
+/** What is seen at /etc/FILE: the engine's own, or what the user has mounted there. "" before the first start. */
+function pathOfFile(container: Container, directory: string, file: string): string {
+  if (container.run === 0) return '';
+  const mount = container.mounts.find(({ destination }) => destination === `/etc/${file}`);
+  return mount?.source ?? posix.join(directory, file);
 }
 
 /** The file of its network namespace; "" where it has none of its own. */

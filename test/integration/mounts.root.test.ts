@@ -311,6 +311,10 @@ test("binds over the engine's own files: what is mounted there is the user's, an
   const targets = ['/etc/hosts', '/etc/hostname', '/etc/resolv.conf'];
   const mounts = targets.map((Target) => ({ Type: 'bind', Source: file, Target }));
   assert.deepEqual(await outcome(['cat', ...targets], { Mounts: mounts }), { status: 0, text: 'mine\nmine\nmine' });
+  await d.ok('run', '--name', 'own', '-v', `${file}:/etc/hosts`, 'bb:1', 'true');
+  assert.equal(await d.inspect('own', '{{.HostsPath}}'), file);
+  assert.match(await d.inspect('own', '{{.ResolvConfPath}}'), /\/containers\/[0-9a-f]{64}\/resolv\.conf$/);
+  await d.ok('rm', 'own');
   assert.deepEqual(
     [statSync(file).mode & 0o7777, statSync(file).uid, readFileSync(file, 'utf8')],
     [0o640, 0, 'mine\n'],
