@@ -83,7 +83,8 @@ function placeFamily(family: Family, placement: Placement): IpamConfig {
     return { ...own, ipRange };
   }
   const [config] = resolveIpam([], [family], subnets, avoid, localPool);
-  return { ...config!, ipRange };
+  const { subnet, gateway } = config!;
+  return { subnet, gateway, ipRange, auxAddresses: null };
 }
 
 /** null: any subnet. */

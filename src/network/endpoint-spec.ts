@@ -4,7 +4,7 @@
  */
 import type { EndpointSpec } from '../core/container-spec.ts';
 import { EngineError } from '../core/engine-error.ts';
-import { contains, parseAddress, parseCidr, type Family } from './address.ts';
+import { contains, isUnspecified, parseAddress, parseCidr, type Family } from './address.ts';
 import { joinErrors } from './network-spec.ts';
 import type { Network } from './port.ts';
 
@@ -22,6 +22,12 @@ export const ENDPOINT_DEFAULT: EndpointSpec = {
 /** @throws NETWORK_SPEC_INVALID "invalid config for network x: invalid endpoint settings:\n…" */
 export function checkEndpoint(network: Network, spec: EndpointSpec): void {
   const errors = endpointErrors(network, spec);
+  if (spec.macAddress !== '' && parseMac(spec.macAddress) === null) {
+    throw new EngineError(
+      'NETWORK_SPEC_INVALID',
+      `invalid config for network ${network.name}: invalid MAC address ${spec.macAddress}`,
+    );
+  }
   if (errors.length === 0) return;
   throw new EngineError(
     'NETWORK_SPEC_INVALID',
@@ -38,25 +44,34 @@ function endpointErrors(network: Network, spec: EndpointSpec): string[] {
   if (predefined && (spec.aliases ?? []).length > 0) {
     errors.push('network-scoped alias is supported only for containers in user defined networks');
   }
-  if (spec.macAddress !== '' && parseMac(spec.macAddress) === null)
-    errors.push(`invalid MAC address: ${spec.macAddress}`);
-  for (const text of spec.linkLocalIps ?? []) {
-    if (text !== '' && parseAddress(text) === null) errors.push(`invalid link-local IP address: ${text}`);
+  for (const [text, family] of [
+    [spec.ipv4Address, 4],
+    [spec.ipv6Address, 6],
+  ] as const) {
+    const address = parseAddress(text);
+    if (text !== '' && (address === null || address.family !== family || isUnspecified(address)))
+      errors.push(`invalid IPv${family} address: ${text}`);
   }
-  if (!predefined)
-    errors.push(...addressErrors(network, spec.ipv4Address, 4), ...addressErrors(network, spec.ipv6Address, 6));
+  for (const text of spec.linkLocalIps ?? []) {
+    const address = parseAddress(text);
+    if (text !== '' && (address === null || isUnspecified(address)))
+      errors.push(`invalid link-local IP address: ${text}`);
+  }
+  errors.push(...rangeErrors(network, spec.ipv4Address, 4), ...rangeErrors(network, spec.ipv6Address, 6));
   return errors;
 }
 
-function addressErrors(network: Network, text: string, family: Family): string[] {
-  if (text === '') return [];
+function rangeErrors(network: Network, text: string, family: Family): string[] {
   const address = parseAddress(text);
-  if (address === null || address.family !== family) return [`invalid IPv${family} address: ${text}`];
-  const subnets = network.ipam.configs
-    .map(({ subnet }) => parseCidr(subnet)?.subnet)
-    .filter((subnet) => subnet !== undefined);
-  if (subnets.some((subnet) => contains(subnet, address))) return [];
-  return [`no configured subnet contains IP address ${text}`];
+  if (address === null || address.family !== family) return [];
+  const given = network.ipam.configs
+    .filter(({ chosen }) => chosen !== true)
+    .map(({ subnet }) => parseCidr(subnet)?.subnet);
+  const subnets = given.filter((subnet) => subnet?.family === family);
+  if (subnets.length === 0)
+    return ['user specified IP address is supported only when connecting to networks with user configured subnets'];
+  if (subnets.some((subnet) => contains(subnet!, address))) return [];
+  return [`no configured subnet or ip-range contain the IP address ${text}`];
 }
 
 /** "02:42:ac:11:00:02", also with dashes → lower case with colons; null when it is none. */

@@ -203,7 +203,7 @@ export function resolveIpam(
       }
       const subnet = allocateSubnet(family, subnets, avoid, localPool);
       claimed.push(subnet);
-      return [complete({ subnet: formatSubnet(subnet), ipRange: '', gateway: '', auxAddresses: null })];
+      return [complete({ subnet: formatSubnet(subnet), ipRange: '', gateway: '', auxAddresses: null, chosen: true })];
     });
   } catch (error) {
     for (const subnet of claimed) subnets.release(subnet);

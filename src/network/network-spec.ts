@@ -14,7 +14,7 @@ import {
   type Family,
   type Subnet,
 } from './address.ts';
-import type { IpamConfig, NetworkSpec } from './port.ts';
+import type { IpamConfig, NetworkSpec, NetworkWish } from './port.ts';
 
 export const PREDEFINED = ['bridge', 'host', 'none', 'default'] as const;
 export const MTU_DEFAULT = 1500;
@@ -71,6 +71,22 @@ export function checkSpec(spec: NetworkSpec): void {
     if (!spec.internal && (modes[4] === 'isolated' || modes[6] === 'isolated'))
       throw invalid("gateway mode 'isolated' can only be used for an internal network");
   }
+}
+
+/** @throws NETWORK_SPEC_INVALID for an option that is no boolean */
+export function enabledFamilies(
+  { enableIpv4, enableIpv6 }: Pick<NetworkWish, 'enableIpv4' | 'enableIpv6'>,
+  options: Readonly<Record<string, string>>,
+): Pick<NetworkSpec, 'enableIpv4' | 'enableIpv6'> {
+  const option = (family: Family, byDefault: boolean): boolean => {
+    const key = `com.docker.network.enable_ipv${family}`;
+    const value = options[key];
+    if (value === undefined) return byDefault;
+    const parsed = parseBoolean(value);
+    if (parsed === null) throw invalid(`driver-opt "${key}" is not a valid bool`);
+    return parsed;
+  };
+  return { enableIpv4: enableIpv4 ?? option(4, true), enableIpv6: enableIpv6 ?? option(6, false) };
 }
 
 function checkDriver(spec: NetworkSpec): void {
@@ -211,10 +227,15 @@ function gatewayMode(options: Readonly<Record<string, string>>, family: Family):
 function booleanOption(options: Readonly<Record<string, string>>, key: string, byDefault: boolean): boolean {
   const value = options[key];
   if (value === undefined || value === '') return byDefault;
-  // Go's strconv.ParseBool
+  const parsed = parseBoolean(value);
+  if (parsed === null) throw invalid(`strconv.ParseBool: parsing "${value}": invalid syntax (${key})`);
+  return parsed;
+}
+
+/** Go's strconv.ParseBool; null for what is none. */
+function parseBoolean(value: string): boolean | null {
   if (/^(1|t|T|TRUE|true|True)$/.test(value)) return true;
-  if (/^(0|f|F|FALSE|false|False)$/.test(value)) return false;
-  throw invalid(`strconv.ParseBool: parsing "${value}": invalid syntax (${key})`);
+  return /^(0|f|F|FALSE|false|False)$/.test(value) ? false : null;
 }
 
 function mtuOption(options: Readonly<Record<string, string>>): number {

@@ -18,9 +18,9 @@ import type { Firewall } from './firewall.ts';
 import { ensureForwarding, HOST_NAMESPACE, type ForwardingOptions } from './forwarding.ts';
 import type { HostFacts } from './host-facts.ts';
 import { bridgeNameOf, LiveNetwork, localIpv6Pool, resolveIpam } from './live-network.ts';
-import { bridgeOptions, checkSpec, vlanOptions } from './network-spec.ts';
+import { bridgeOptions, checkSpec, enabledFamilies, vlanOptions } from './network-spec.ts';
 import { parseExposedPort, portKey } from './port-spec.ts';
-import type { Attached, AttachRequest, EndpointState, Network, Networks, NetworkSpec } from './port.ts';
+import type { Attached, AttachRequest, EndpointState, Network, Networks, NetworkSpec, NetworkWish } from './port.ts';
 import { fromRecord } from './publisher.ts';
 import type { NetworkRecord, SandboxRecord } from './records.ts';
 import { publishNetworkEvent, resolveNetwork } from './resolve.ts';
@@ -67,10 +67,11 @@ export class EngineNetworks implements Networks {
     return [...this.#state.live.values()].map(({ network }) => network);
   }
 
-  create(asked: NetworkSpec): Promise<{ readonly network: Network; readonly warning: string }> {
+  create(asked: NetworkWish): Promise<{ readonly network: Network; readonly warning: string }> {
     return this.#queue(async () => {
       const driver = asked.driver === '' ? 'bridge' : asked.driver;
-      const spec = { ...asked, driver, options: { ...this.#defaultOptions(driver, asked), ...asked.options } };
+      const options = { ...this.#defaultOptions(driver, asked), ...asked.options };
+      const spec: NetworkSpec = { ...asked, driver, options, ...enabledFamilies(asked, options) };
       checkSpec(spec);
       if (this.list().some(({ name }) => name === spec.name)) {
         throw new EngineError('NETWORK_NAME_TAKEN', `network with name ${spec.name} already exists`);
@@ -414,7 +415,7 @@ export class EngineNetworks implements Networks {
   }
 
   /** A network made after a configuration network has that one's options alone. */
-  #defaultOptions(driver: string, { configFrom, configOnly }: NetworkSpec): Readonly<Record<string, string>> {
+  #defaultOptions(driver: string, { configFrom, configOnly }: NetworkWish): Readonly<Record<string, string>> {
     const { defaultOptions } = this.#state;
     return configFrom === '' && !configOnly && Object.hasOwn(defaultOptions, driver) ? defaultOptions[driver]! : {};
   }

@@ -5,7 +5,7 @@ export interface Networks {
   /** By full name, ID, or unique ID prefix; names win. @throws NETWORK_NOT_FOUND "network x not found" */
   resolve(nameOrId: string): Network;
   list(): readonly Network[];
-  create(spec: NetworkSpec): Promise<{ readonly network: Network; readonly warning: string }>;
+  create(spec: NetworkWish): Promise<{ readonly network: Network; readonly warning: string }>;
   remove(nameOrId: string): Promise<Network>;
 
   /**
@@ -59,11 +59,19 @@ export interface NetworkSpec {
   readonly configFrom: string;
 }
 
+/** null: as the driver's options com.docker.network.enable_ipv4 and …_ipv6 say, else IPv4 alone. */
+export interface NetworkWish extends Omit<NetworkSpec, 'enableIpv4' | 'enableIpv6'> {
+  readonly enableIpv4: boolean | null;
+  readonly enableIpv6: boolean | null;
+}
+
 export interface IpamConfig {
   readonly subnet: string;
   readonly ipRange: string;
   readonly gateway: string;
   readonly auxAddresses: Readonly<Record<string, string>> | null;
+  /** The engine chose the subnet: containers cannot ask for addresses of it. */
+  readonly chosen?: true;
 }
 
 export interface Network extends Omit<NetworkSpec, 'scope'> {

@@ -2,7 +2,7 @@
 import type { EngineParts } from '../port.ts';
 import type { Filters } from '../../container/port.ts';
 import { EngineError } from '../../core/engine-error.ts';
-import type { IpamConfig, Network, NetworkSpec, Networks } from '../../network/port.ts';
+import type { IpamConfig, Network, Networks, NetworkWish } from '../../network/port.ts';
 import { flag, list, map, optional, struct, text, type Decoded } from './decode.ts';
 import { endpointSettings } from './endpoint.ts';
 import { checkFilterNames, matchesExactly, matchesLabels, matchesPattern } from './filters.ts';
@@ -41,15 +41,15 @@ export const networkConnectRequest = struct('network.ConnectOptions', {
 });
 export const networkDisconnectRequest = struct('network.DisconnectOptions', { Container: text, Force: flag });
 
-export function parseNetworkCreate(asked: Decoded<typeof networkCreateRequest>, minor: number): NetworkSpec {
+export function parseNetworkCreate(asked: Decoded<typeof networkCreateRequest>, minor: number): NetworkWish {
   return {
     name: asked.Name,
     driver: asked.Driver || 'bridge',
     internal: asked.Internal,
     attachable: asked.Attachable,
     ingress: asked.Ingress,
-    enableIpv4: minor < 48 ? true : (asked.EnableIPv4 ?? true),
-    enableIpv6: asked.EnableIPv6 ?? false,
+    enableIpv4: minor < 48 ? null : asked.EnableIPv4,
+    enableIpv6: asked.EnableIPv6,
     ipam: {
       driver: asked.IPAM?.Driver ?? '',
       options: asked.IPAM?.Options ?? null,
