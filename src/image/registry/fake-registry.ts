@@ -23,6 +23,7 @@ export class FakeRegistry implements AsyncDisposable {
   readonly manifests = new Map<string, { readonly bytes: Buffer; readonly mediaType: string }>();
   /** "GET /v2/…", in order. */
   readonly requests: string[] = [];
+  readonly #configs = new Set<string>();
   readonly #server;
   meddle: Meddle = () => false;
   /** Blobs come in pieces with pauses between them; told of each, with the bytes of blobs that have been sent so far. */
@@ -31,7 +32,7 @@ export class FakeRegistry implements AsyncDisposable {
   sentBytes = 0;
   /** Of requests for a part of a blob: its first byte. */
   readonly ranges: number[] = [];
-  /** Requests that are being answered, and the most there ever were. */
+  /** Requests for layers that are being answered, and the most there ever were. */
   now = 0;
   most = 0;
 
@@ -89,6 +90,7 @@ export class FakeRegistry implements AsyncDisposable {
     const file = { os: 'linux', architecture: 'amd64', ...platform, config: {} };
     const rootfs = { type: 'layers', diff_ids: tars.map(digestOf) };
     const config = this.addBlob(Buffer.from(JSON.stringify({ ...file, rootfs })), MEDIA.dockerConfig);
+    this.#configs.add(config.digest);
     const content = { schemaVersion: 2, mediaType: MEDIA.dockerManifest, config, layers };
     return { ...this.addManifest(repository, tag, content, MEDIA.dockerManifest), config, layers };
   }
@@ -117,8 +119,15 @@ export class FakeRegistry implements AsyncDisposable {
     }
     const blob = this.blobs.get(name);
     if (kind !== 'blobs' || blob === undefined) return refuse(404, 'BLOB_UNKNOWN');
-    this.most = Math.max(this.most, ++this.now);
-    response.once('close', () => this.now--);
+    if (!this.#configs.has(name)) {
+      this.most = Math.max(this.most, ++this.now);
+      let isAnswered = false;
+      const end = (): void => {
+        if (!isAnswered) this.now--;
+        isAnswered = true;
+      };
+      response.once('finish', end).once('close', end);
+    }
     const from = Number(/^bytes=(\d+)-$/.exec(request.headers.range ?? '')?.[1] ?? 0);
     if (from >= blob.length && from > 0) return void response.writeHead(416).end();
     if (from > 0) this.ranges.push(from);
