@@ -34,6 +34,7 @@
 
 #define PROTOCOL_VERSION 1
 #define READ_BYTES (64 * 1024)
+#define PIPE_BYTES (256 * 1024) /* of stdout: a writer that is fast is woken for every fourth read only */
 #define QUEUE_HIGH (1024 * 1024) /* a client's queue above this stops reading the container's output */
 #define QUEUE_LOW (QUEUE_HIGH / 2)
 #define QUEUE_LIMIT (4 * QUEUE_HIGH) /* output after the exit may pass QUEUE_HIGH, never this */
@@ -435,6 +436,7 @@ launched:
 		return true;
 	}
 	close(out[1]);
+	fcntl(out[0], F_SETPIPE_SZ, PIPE_BYTES);
 	set_nonblocking(out[0]);
 	channel_open(&t->out[0], out[0], ON_STDOUT, t->slot);
 	channel_open(&t->out[1], err[0], ON_STDERR, t->slot);

@@ -213,7 +213,7 @@ class OciRuntime implements Runtime {
     const process = sizedProcess(exec);
     const request = place === null ? null : formatDirectExec(process, place, record);
     const content = request ?? formatOciExec(process, record);
-    const processFile = await writeExecFile(link.identity.directory, execId, content);
+    const processFile = writeExecFile(link.identity.directory, execId, content);
     link.execs.add(execId);
     try {
       const mask = streams === null ? 0 : maskOf(streams);
