@@ -10,6 +10,7 @@ import { after, before, test } from 'node:test';
 
 import { findProgram } from '../../src/runtime/detect.ts';
 import { run, TestDaemon } from '../support/daemon.ts';
+import { attempts, probeImage } from '../support/escape-probe.ts';
 
 const PATHS = (process.env['PATH'] ?? '').split(':');
 
@@ -17,27 +18,9 @@ let d: TestDaemon;
 before(async () => {
   d = await TestDaemon.start();
   await d.image();
-  await d.ok('create', '--name', 'with-probe', 'bb:1');
-  await d.ok('cp', '-q', await compileProbe(), 'with-probe:/escape-probe');
-  await d.ok('commit', 'with-probe', 'probe:1');
-  await d.ok('rm', 'with-probe');
+  await probeImage(d);
 });
 after(() => d[Symbol.asyncDispose]());
-
-/** Static, so that it runs in any rootfs. */
-async function compileProbe(): Promise<string> {
-  const path = join(d.directory, 'escape-probe');
-  const compiler = (await findProgram('musl-gcc', PATHS)) ?? 'gcc';
-  const source = join(import.meta.dirname, '../support/escape-probe.c');
-  const { code, stderr } = await run(compiler, ['-static', '-O1', '-o', path, source]);
-  assert.equal(code, 0, stderr);
-  return path;
-}
-
-async function attempts(...options: readonly string[]): Promise<Record<string, string>> {
-  const text = await d.ok('run', '--rm', ...options, 'probe:1', '/escape-probe');
-  return Object.fromEntries(text.split('\n').map((line) => line.split('=', 2)));
-}
 
 /** What each answer means that is not EPERM. ENOENT: this kernel was built without. */
 const OTHERWISE: Readonly<Record<string, string>> = {
@@ -65,7 +48,7 @@ const OTHERWISE: Readonly<Record<string, string>> = {
 };
 
 test('a default container: none of the ways out of it is open', async () => {
-  const seen = await attempts();
+  const seen = await attempts(d);
   const open = Object.entries(seen).filter(
     ([name, answer]) => !(OTHERWISE[name] ?? 'EPERM').split('|').includes(answer),
   );
@@ -74,7 +57,7 @@ test('a default container: none of the ways out of it is open', async () => {
 });
 
 test('a container of another user: no more than root’s, and no capability', async () => {
-  const seen = await attempts('--user', '1000:1000');
+  const seen = await attempts(d, '--user', '1000:1000');
   const open = Object.entries(seen).filter(([name, answer]) => answer === 'ok' && name !== 'char-null');
   assert.deepEqual(open, []);
   const status = await d.ok(
@@ -92,7 +75,7 @@ test('a container of another user: no more than root’s, and no capability', as
 });
 
 test('the probe: sees what is given away on purpose', async () => {
-  const privileged = await attempts('--privileged');
+  const privileged = await attempts(d, '--privileged');
   const refused = new Set(['EPERM', 'EROFS', 'empty']);
   for (const name of [
     'mount',
@@ -106,7 +89,7 @@ test('the probe: sees what is given away on purpose', async () => {
     'char-fuse',
   ])
     assert(!refused.has(privileged[name]!), `${name}=${privileged[name]} in a privileged container`);
-  const unconfined = await attempts('--security-opt', 'seccomp=unconfined');
+  const unconfined = await attempts(d, '--security-opt', 'seccomp=unconfined');
   for (const name of ['io_uring_setup', 'userfaultfd', 'add_key', 'clone-user'])
     assert(!refused.has(unconfined[name]!), `${name}=${unconfined[name]} without the filter`);
   assert.equal(unconfined['mount'], 'EPERM', 'the capability is still missing');

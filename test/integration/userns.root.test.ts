@@ -12,6 +12,7 @@ import * as tar from 'tar-stream';
 
 import { findProgram } from '../../src/runtime/detect.ts';
 import { eventually, run, TestDaemon } from '../support/daemon.ts';
+import { attempts, probeImage } from '../support/escape-probe.ts';
 
 const PATHS = (process.env['PATH'] ?? '').split(':');
 /** cap_net_admin+ep, as files have it outside of user namespaces (revision 2). */
@@ -92,6 +93,35 @@ test('its processes: are the mapped root’s on the host, whoever starts them', 
   assert.match(await d.ok('exec', '-t', 'seen', 'sh', '-c', 'ls -ln $(tty)'), /^crw--w---- +1 0 +5 /);
   await d.ok('rm', '-f', 'seen');
   assert.deepEqual(readdirSync(join(d.directory, 'exec/userns')), [], 'its namespace is given back');
+});
+
+test('escape: a remapped container gets no further than another, whatever capabilities it has', async () => {
+  await probeImage(d);
+  const harmless = new Set(['char-null', 'clone3', 'clone3-user', 'clone-user', 'unshare-user']);
+  const open = (seen: Record<string, string>) =>
+    Object.keys(seen).filter((name) => seen[name] === 'ok' && !harmless.has(name));
+  assert.deepEqual(open(await attempts(d)), []);
+  // All capabilities, and no filter: they count for what belongs to its own namespaces, and for nothing of the host's.
+  const seen = await attempts(d, '--cap-add', 'ALL', '--security-opt', 'seccomp=unconfined');
+  assert.equal(seen['mount'], 'ok');
+  for (const name of [
+    'init_module',
+    'kexec_load',
+    'clock_settime',
+    'settimeofday',
+    'reboot',
+    'swapon',
+    'acct',
+    'syslog',
+    'open_by_handle_at',
+    'char-mem',
+    'char-kmsg',
+    'block-8:0',
+    'realtime',
+    'core_pattern',
+    'dev-mem',
+  ])
+    assert.notEqual(seen[name], 'ok', name);
 });
 
 test('volumes, binds, tmpfs, shared memory: belong to the container’s root', async () => {
