@@ -21,7 +21,7 @@ export async function addSources(
       const directory = await mkdtemp(join(scratchDir, 'fetched-'));
       cleanup.defer(() => removeTree(directory));
       const name = await fetchFile(fetch, word, directory);
-      parts.push({ source: { archive: source.archive, root: directory, ignore: [] }, items: [{ path: name, isDirectory: false }], unpack: null });
+      parts.push({ source: { archive: source.archive, root: directory, ignore: [] }, items: [{ path: name, name, isDirectory: false }], unpack: null });
       continue;
     }
     for (const item of await findItems(source, [word])) {

@@ -20,7 +20,7 @@ import { parseDockerfile, parseError, parseInstruction, type Dockerfile, type In
 import { planStages, type PlannedStage } from './plan.ts';
 import type { BuildRequest, Builder } from './port.ts';
 import { runStep, StepFailed } from './run-step.ts';
-import { commandLine, configStep, keyArguments, runArguments, variables, type Stage } from './stage.ts';
+import { commandLine, configStep, keyArguments, PREDEFINED, runArguments, variables, type Stage } from './stage.ts';
 
 export interface BuilderNeeds {
   readonly images: Images;
@@ -48,6 +48,7 @@ class Build {
   readonly #signal: AbortSignal;
   readonly #stages: Stage[] = [];
   readonly #undo = new AsyncDisposableStack();
+  readonly #usedArguments = new Set<string>();
   #context: CopySource | null = null;
   #escape = '\\';
   #step = 0;
@@ -67,9 +68,11 @@ class Build {
     const { stages, target, globals } = planStages(dockerfile, this.#request);
     this.#steps = stages.reduce((sum, stage) => sum + 1 + stage.instructions.length, 0) + (Object.keys(this.#request.labels).length > 0 ? 1 : 0) + globals.count;
     this.#step = globals.count;
+    for (const name of globals.values.keys()) this.#usedArguments.add(name);
     try {
       for (const planned of stages) yield* this.#buildStage(planned, globals.values);
       const stage = this.#stages[target]!;
+      yield* this.#warnOfUnused();
       if (Object.keys(this.#request.labels).length > 0) yield* this.#addLabels(stage);
       if (stage.imageId === '') throw new EngineError('BODY_INVALID', 'No image was generated. Is your Dockerfile empty?');
       yield* this.#finish(stage.imageId);
@@ -77,6 +80,12 @@ class Build {
       if (!(error instanceof EngineError)) this.#needs.logger.error({ error: messageOf(error) }, 'a build failed');
       yield { kind: 'error', message: messageOf(error), ...(error instanceof StepFailed && { code: error.exitCode }) };
     }
+  }
+
+  /** Build arguments that no ARG asked for; proxies need none. */
+  async *#warnOfUnused(): AsyncGenerator<Progress> {
+    const unused = Object.keys(this.#request.buildArgs).filter((name) => !this.#usedArguments.has(name) && !PREDEFINED.has(name)).toSorted();
+    if (unused.length > 0) yield* this.#say(`[Warning] One or more build-args [${unused.join(' ')}] were not consumed\n`);
   }
 
   async *#finish(imageId: Digest): AsyncGenerator<Progress> {
@@ -122,7 +131,7 @@ class Build {
       triggers = image.config.onBuild ?? [];
     }
     if (base === '') throw parseError(planned.from.line, `base name (${planned.base}) should not be blank`);
-    if (stage.imageId !== '' && !(stage.config.env ?? []).some((entry) => entry.startsWith('PATH='))) stage.config = { ...stage.config, env: [DEFAULT_PATH, ...(stage.config.env ?? [])] };
+    if (!(stage.config.env ?? []).some((entry) => entry.startsWith('PATH='))) stage.config = { ...stage.config, env: [DEFAULT_PATH, ...(stage.config.env ?? [])] };
     this.#stages.push(stage);
     if (stage.imageId !== '') yield* this.#arrow(stage.imageId);
     if (triggers.length > 0) {
@@ -173,6 +182,7 @@ class Build {
     for (const text of expandWords(instruction.rest, variables(stage), this.#escape)) {
       const [, name = '', fallback] = /^([^=]*)(?:=([\s\S]*))?$/.exec(text)!;
       if (name === '') throw parseError(instruction.line, 'ARG names can not be blank');
+      this.#usedArguments.add(name);
       stage.args.set(name, this.#request.buildArgs[name] ?? fallback ?? globals.get(name) ?? null);
     }
     yield* this.#deriveStep(stage, stage.config, `ARG ${instruction.rest}`);
@@ -273,8 +283,10 @@ class Build {
     return { ...owner, mode };
   }
 
-  async #unpackPart(root: string, part: CopyPart, destination: string, asDirectory: boolean, owner: Ownership): Promise<void> {
+  async #unpackPart(root: string, part: CopyPart, asked: string, asDirectory: boolean, owner: Ownership): Promise<void> {
     const { treeArchive } = this.#needs;
+    // A link in the image is followed, as far as the image goes.
+    const destination = (await treeArchive.stat(root, asked).catch(() => null))?.linkTarget || asked;
     if (part.unpack !== null) {
       await this.#makeDirectory(root, destination, owner);
       return treeArchive.write(root, destination, part.unpack.tar(), { noOverwriteDirNonDir: false, copyUidGid: false });
@@ -331,7 +343,7 @@ class Build {
 
   async *#fromCache(stage: Stage, createdBy: string, config: ImageConfig): AsyncGenerator<Progress, boolean> {
     if (!stage.cached) return false;
-    const image = stage.imageId === '' ? null : findCached(this.#needs.images, stage.imageId, createdBy, config);
+    const image = findCached(this.#needs.images, stage.imageId, createdBy, config);
     stage.cached = image !== null;
     if (image === null) return false;
     yield* this.#say(' ---> Using cache\n');

@@ -6,7 +6,9 @@ import type { Digest, Image, ImageConfig, Images } from '../image/port.ts';
 export function findCached(images: Images, parentId: Digest, createdBy: string, config: ImageConfig): Image | null {
   for (const image of images.list()) {
     if (image.parentId !== parentId || !isDeepStrictEqual(plain(image.config), plain(config))) continue;
-    if (images.history(image.id)[0]?.createdBy === createdBy) return image;
+    const history = images.history(image.id);
+    // FROM scratch has no parent, as have images that were pulled: a step of ours is the only one then.
+    if (history[0]?.createdBy === createdBy && (parentId !== '' || history.length === 1)) return image;
   }
   return null;
 }

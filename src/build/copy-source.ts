@@ -26,8 +26,10 @@ export interface CopySource {
 }
 
 export interface CopyItem {
-  /** In the source, without a leading slash. */
+  /** In the source, without a leading slash; a link is what it leads to. */
   readonly path: string;
+  /** As it was asked for: its last part is what it is called where it goes. */
+  readonly name: string;
   readonly isDirectory: boolean;
 }
 
@@ -56,7 +58,10 @@ export async function findItems(source: CopySource, patterns: readonly string[])
     for (const candidate of paths) {
       if (candidate !== '' && isIgnored(source.ignore, candidate)) continue;
       const stat = await source.archive.stat(source.root, `/${candidate}`).catch(() => null);
-      if (stat !== null) found.push({ path: candidate, isDirectory: Math.floor(stat.goMode / GO_MODE_DIR) % 2 === 1 });
+      if (stat === null) continue;
+      const path = stat.linkTarget === '' ? candidate : stat.linkTarget.slice(1);
+      const real = stat.linkTarget === '' ? stat : await source.archive.stat(source.root, stat.linkTarget).catch(() => null);
+      if (real !== null) found.push({ path, name: candidate, isDirectory: Math.floor(real.goMode / GO_MODE_DIR) % 2 === 1 });
     }
     if (found.length === 0) {
       throw new EngineError('BODY_INVALID', /[*?[]/.test(path) ? 'no source files were specified' : `file not found in build context or excluded by .dockerignore: stat ${pattern}: file does not exist`);
@@ -92,7 +97,7 @@ export async function* copyTar(source: CopySource, items: readonly CopyItem[], d
   const pack = tar.pack();
   const writing = (async () => {
     for (const item of items) {
-      const into = item.isDirectory ? destination : asDirectory ? posix.join(destination, posix.basename(item.path)) : destination;
+      const into = item.isDirectory ? destination : asDirectory ? posix.join(destination, posix.basename(item.name)) : destination;
       await appendItem(pack, source, item, into, owner);
     }
     pack.finalize();

@@ -27,7 +27,7 @@ export interface Stage {
 export const DEFAULT_SHELL: readonly string[] = ['/bin/sh', '-c'];
 
 /** ARGs that need no declaration. Source: Dockerfile reference, "Predefined ARGs". */
-const PREDEFINED = new Set(['HTTP_PROXY', 'http_proxy', 'HTTPS_PROXY', 'https_proxy', 'FTP_PROXY', 'ftp_proxy', 'NO_PROXY', 'no_proxy', 'ALL_PROXY', 'all_proxy']);
+export const PREDEFINED: ReadonlySet<string> = new Set(['HTTP_PROXY', 'http_proxy', 'HTTPS_PROXY', 'https_proxy', 'FTP_PROXY', 'ftp_proxy', 'NO_PROXY', 'no_proxy', 'ALL_PROXY', 'all_proxy']);
 
 /** What $NAME stands for in this stage: the environment wins over build arguments. */
 export function variables(stage: Stage): Variables {
@@ -77,7 +77,8 @@ export function configStep(stage: Stage, instruction: Instruction, escape: strin
       return { config: { ...config, labels: { ...config.labels, ...Object.fromEntries(pairs) } }, comment: `LABEL ${pairs.map(([name, value]) => `${name}=${value}`).join(' ')}` };
     }
     case 'WORKDIR': {
-      const path = posix.resolve('/', config.workingDir, word(instruction.rest));
+      const asked = word(instruction.rest);
+      const path = asked.startsWith('/') ? asked : posix.resolve('/', config.workingDir, asked);
       return { config: { ...config, workingDir: path }, comment: `WORKDIR ${path}` };
     }
     case 'USER': {
@@ -86,7 +87,7 @@ export function configStep(stage: Stage, instruction: Instruction, escape: strin
       return { config: { ...config, user }, comment: `USER ${user}` };
     }
     case 'EXPOSE': {
-      const ports = words().flatMap((text) => exposedPorts(text, instruction.line));
+      const ports = words().flatMap((text) => text.split(/\s+/).filter((part) => part !== '')).flatMap((text) => exposedPorts(text, instruction.line)).toSorted();
       return { config: { ...config, exposedPorts: [...new Set([...(config.exposedPorts ?? []), ...ports])] }, comment: `EXPOSE ${ports.map((port) => port.replace(/\/tcp$/, '')).join(' ')}` };
     }
     case 'VOLUME': {

@@ -80,7 +80,7 @@ export async function commitTop(
 ): Promise<Image> {
   const { commit } = options;
   const reference = commit.reference === null ? null : withDefaultTag(parseReference(commit.reference));
-  const parent = stores.table.get(commit.parentId);
+  const parent = commit.parentId === '' ? null : stores.table.get(commit.parentId);
   if (parent === undefined) throw new EngineError('IMAGE_NOT_FOUND', `No such image: ${commit.parentId}`);
   using lease = stores.layers.lease();
   for (const id of options.chainIds) lease.hold(id);
@@ -93,19 +93,19 @@ export async function commitTop(
     createdAt: created,
     author: commit.author,
     comment: commit.message,
-    architecture: parent.file.architecture,
-    variant: parent.file.variant,
-    os: parent.file.os,
-    osVersion: parent.file.osVersion,
+    architecture: (parent?.file ?? HOST_PLATFORM).architecture,
+    variant: (parent?.file ?? HOST_PLATFORM).variant,
+    os: (parent?.file ?? HOST_PLATFORM).os,
+    osVersion: parent?.file.osVersion ?? '',
     dockerVersion: stores.dockerVersion,
     config: commit.config,
     layers: isEmpty ? diffIds : [...diffIds, layer.diffId],
     history: [
-      ...parent.file.history,
+      ...(parent?.file.history ?? []),
       { created, createdBy: commit.createdBy, author: commit.author, comment: commit.message, emptyLayer: isEmpty },
     ],
   };
-  const record = await stores.add(formatConfigFile(file), { parentId: parent.id });
+  const record = await stores.add(formatConfigFile(file), { parentId: commit.parentId });
   if (reference !== null) stores.tag(reference, record.id);
   return stores.image(record);
 }

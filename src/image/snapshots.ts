@@ -93,7 +93,7 @@ export class SnapshotStore implements Snapshots {
 
   async create(containerId: string, imageId: Digest): Promise<void> {
     if (!CONTAINER_ID.test(containerId)) throw new Error(`not a container ID: ${containerId}`);
-    const image = this.#images.get(imageId);
+    const image = imageId === '' ? { chainIds: [] } : this.#images.get(imageId);
     if (image === undefined) throw new EngineError('IMAGE_NOT_FOUND', `No such image: ${imageId}`);
     const { chainIds } = image;
     for (const id of chainIds) {

@@ -11,15 +11,16 @@ export function formatProgress(progress: Progress): string {
     case 'aux':
       return line({ progressDetail: progress.ofProgress === true ? {} : undefined, aux: progress.value });
     case 'error':
-      return formatError(progress.message);
+      return formatError(progress.message, progress.code);
     case 'status':
       return line(formatStatus(progress));
   }
 }
 
-export function formatError(error: unknown): string {
+/** `code`: of a command in a build that failed, which the CLI ends with. */
+export function formatError(error: unknown, code?: number): string {
   const message = typeof error === 'string' ? error : messageOf(error);
-  return line({ errorDetail: { message }, error: message });
+  return line({ errorDetail: { code, message }, error: message });
 }
 
 function formatStatus({ id, text, current, total }: Extract<Progress, { kind: 'status' }>): object {

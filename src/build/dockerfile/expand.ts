@@ -145,6 +145,7 @@ export function parsePairs(text: string, line: number, instruction: string): [st
   return words.map((word) => {
     const at = word.indexOf('=');
     if (at < 0) throw new EngineError('BODY_INVALID', `dockerfile parse error on line ${line}: Syntax error - can't find = in ${JSON.stringify(word)}. Must be of the form: name=value`);
+    if (at === 0) throw new EngineError('BODY_INVALID', `dockerfile parse error on line ${line}: ${instruction} names can not be blank`);
     return [word.slice(0, at), word.slice(at + 1)];
   });
 }
