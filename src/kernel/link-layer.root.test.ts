@@ -170,14 +170,18 @@ test('connectVlan: macvlan and ipvlan, under a name that the host has too', () =
       );
       assert.equal(await network.removeLinkIn(namespace, 'lo1'), true);
       // The parent's own name, which the host's namespace has.
+      execFileSync('ip', ['link', 'set', bridge, 'mtu', '1400']);
       await network.connectVlan({
         ...base,
+        mtu: null,
         kind: 'macvlan',
         mode: 'private',
         containerName: bridge,
         mac: '',
         defaultByDevice: true,
       });
+      assert.match(inside(namespace, 'ip', 'link', 'show', bridge), /mtu 1400 /);
+      execFileSync('ip', ['link', 'set', bridge, 'mtu', '1500']);
       assert.match(inside(namespace, 'ip', 'route'), new RegExp(`default dev ${bridge} scope link`));
       await assert.rejects(
         network.connectVlan({ ...base, kind: 'macvlan', mode: 'private', containerName: bridge, mac: '' }),

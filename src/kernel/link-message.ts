@@ -142,7 +142,7 @@ export function createVlan(options: {
   readonly parentIndex: number;
   readonly namespaceFd: number;
   readonly mac: string;
-  readonly mtu: number;
+  readonly mtu: number | null;
 }): Request {
   const modes = options.kind === 'macvlan' ? MACVLAN_MODES : IPVLAN_MODES;
   const mode = Object.hasOwn(modes, options.mode) ? modes[options.mode] : undefined;
@@ -159,7 +159,7 @@ export function createVlan(options: {
     [
       [IFLA.IFNAME, interfaceName(options.name)],
       [IFLA.LINK, options.parentIndex],
-      [IFLA.MTU, mtuOf(options.mtu)],
+      ...(options.mtu === null ? [] : ([[IFLA.MTU, mtuOf(options.mtu)]] as const)),
       [IFLA.NET_NS_FD, options.namespaceFd],
       ...(mac === null ? [] : ([[IFLA.ADDRESS, mac]] as const)),
       [

@@ -87,7 +87,8 @@ export interface LinkLayer {
     readonly mode: string;
     readonly containerName: string;
     readonly mac: string;
-    readonly mtu: number;
+    /** null: the parent's. */
+    readonly mtu: number | null;
     readonly addresses: readonly InterfaceAddress[];
     readonly gateways: readonly string[];
     /** Default routes by device, without a gateway (ipvlan l3). */

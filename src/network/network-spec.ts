@@ -44,7 +44,8 @@ export interface VlanOptions {
   /** "" : a link of our own, which leads nowhere. */
   readonly parent: string;
   readonly mode: string;
-  readonly mtu: number;
+  /** null: the parent's. */
+  readonly mtu: number | null;
 }
 
 /** @throws EngineError with moby's words */
@@ -185,7 +186,7 @@ export function bridgeOptions(options: Readonly<Record<string, string>>): Bridge
     icc: booleanOption(options, `${BRIDGE}enable_icc`, true),
     masquerade: booleanOption(options, `${BRIDGE}enable_ip_masquerade`, true),
     hostBinding,
-    mtu: mtuOption(options),
+    mtu: mtuOption(options) ?? MTU_DEFAULT,
     gatewayMode: { 4: gatewayMode(options, 4), 6: gatewayMode(options, 6) },
     inhibitIpv4: booleanOption(options, `${BRIDGE}inhibit_ipv4`, false),
     interfacePrefix: options['com.docker.network.container_iface_prefix'] || 'eth',
@@ -238,13 +239,13 @@ function parseBoolean(value: string): boolean | null {
   return /^(0|f|F|FALSE|false|False)$/.test(value) ? false : null;
 }
 
-function mtuOption(options: Readonly<Record<string, string>>): number {
+function mtuOption(options: Readonly<Record<string, string>>): number | null {
   const value = options['com.docker.network.driver.mtu'];
-  if (value === undefined || value === '') return MTU_DEFAULT;
+  if (value === undefined || value === '') return null;
   const mtu = Number(value);
   if (!/^\d+$/.test(value) || mtu > 65_535)
     throw invalid(`strconv.Atoi: parsing "${value}": invalid syntax (com.docker.network.driver.mtu)`);
-  return mtu === 0 ? MTU_DEFAULT : mtu;
+  return mtu === 0 ? null : mtu;
 }
 
 function invalid(message: string): EngineError {
