@@ -13,7 +13,10 @@ const FETCHED_BYTES_MAX = 2 ** 32;
 
 export async function addSources(
   { fetch, removeTree }: { readonly fetch: Fetch; readonly removeTree: (path: string) => Promise<void> },
-  source: CopySource, words: readonly string[], scratchDir: string, cleanup: AsyncDisposableStack,
+  source: CopySource,
+  words: readonly string[],
+  scratchDir: string,
+  cleanup: AsyncDisposableStack,
 ): Promise<CopyPart[]> {
   const parts: CopyPart[] = [];
   for (const word of words) {
@@ -21,7 +24,11 @@ export async function addSources(
       const directory = await mkdtemp(join(scratchDir, 'fetched-'));
       cleanup.defer(() => removeTree(directory));
       const name = await fetchFile(fetch, word, directory);
-      parts.push({ source: { archive: source.archive, root: directory, ignore: [] }, items: [{ path: name, name, isDirectory: false }], unpack: null });
+      parts.push({
+        source: { archive: source.archive, root: directory, ignore: [] },
+        items: [{ path: name, name, isDirectory: false }],
+        unpack: null,
+      });
       continue;
     }
     for (const item of await findItems(source, [word])) {
@@ -38,8 +45,10 @@ async function fetchFile(fetch: Fetch, url: string, directory: string): Promise<
   const answer = await fetch(url).catch((error: unknown) => {
     throw new EngineError('BODY_INVALID', `ADD failed: ${url}: ${messageOf(error)}`, { cause: error });
   });
-  if (!answer.ok) throw new EngineError('BODY_INVALID', `ADD failed: ${url} answered ${answer.status} ${answer.statusText}`);
-  if (Number(answer.headers.get('content-length') ?? 0) > FETCHED_BYTES_MAX) throw new EngineError('BODY_INVALID', `ADD failed: ${url} is too large`);
+  if (!answer.ok)
+    throw new EngineError('BODY_INVALID', `ADD failed: ${url} answered ${answer.status} ${answer.statusText}`);
+  if (Number(answer.headers.get('content-length') ?? 0) > FETCHED_BYTES_MAX)
+    throw new EngineError('BODY_INVALID', `ADD failed: ${url} is too large`);
   const path = join(directory, name);
   await writeFile(path, answer.body ?? '', { mode: 0o600 });
   const modified = Date.parse(answer.headers.get('last-modified') ?? '');
@@ -52,7 +61,12 @@ async function archiveAt(path: string): Promise<CopyPart['unpack']> {
   await using file = await open(path, 0o400000 /* O_NOFOLLOW */).catch(() => null);
   if (file === null || !(await file.stat()).isFile()) return null;
   const { buffer } = await file.read(Buffer.alloc(512), 0, 512, 0);
-  const compressed = [[0x1f, 0x8b], [0x42, 0x5a, 0x68], [0xfd, 0x37, 0x7a, 0x58, 0x5a, 0], [0x28, 0xb5, 0x2f, 0xfd]].some((magic) => magic.every((byte, n) => buffer[n] === byte));
+  const compressed = [
+    [0x1f, 0x8b],
+    [0x42, 0x5a, 0x68],
+    [0xfd, 0x37, 0x7a, 0x58, 0x5a, 0],
+    [0x28, 0xb5, 0x2f, 0xfd],
+  ].some((magic) => magic.every((byte, n) => buffer[n] === byte));
   const plain = buffer.toString('latin1', 257, 262) === 'ustar';
   if (!plain && !(compressed && /\.(tar|tgz|tbz2?|txz|tzst)(\.|$)|\.tar\./.test(basename(path)))) return null;
   const hash = createHash('sha256');

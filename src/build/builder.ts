@@ -13,10 +13,17 @@ import { EMPTY_CONFIG } from '../image/image-config.ts';
 import type { Digest, Image, ImageConfig, Images, Progress, TreeArchive } from '../image/port.ts';
 import { addSources, type Fetch } from './add-step.ts';
 import { findCached } from './cache.ts';
-import { copyDigest, copyTar, findItems, type CopyPart, type CopySource, type Ownership } from './copy-source.ts';
+import { copyDigest, findItems, type CopySource } from './copy-source.ts';
+import { copyFlags, ownership, unpackPart, type LookUpOwner } from './copy-step.ts';
 import { expandWord, expandWords } from './dockerfile/expand.ts';
 import { parseIgnore } from './dockerfile/ignore.ts';
-import { parseDockerfile, parseError, parseInstruction, type Dockerfile, type Instruction } from './dockerfile/parse.ts';
+import {
+  parseDockerfile,
+  parseError,
+  parseInstruction,
+  type Dockerfile,
+  type Instruction,
+} from './dockerfile/parse.ts';
 import { planStages, type PlannedStage } from './plan.ts';
 import type { BuildRequest, Builder } from './port.ts';
 import { runStep, StepFailed } from './run-step.ts';
@@ -29,8 +36,7 @@ export interface BuilderNeeds {
   /** Where contexts are unpacked; made anew at boot. */
   readonly scratchDir: string;
   readonly removeTree: (path: string) => Promise<void>;
-  /** Numbers of a user and group named by --chown, looked up in the root file system. */
-  readonly lookUpOwner: (root: string, text: string) => Promise<{ readonly uid: number; readonly gid: number }>;
+  readonly lookUpOwner: LookUpOwner;
   readonly fetch: Fetch;
   readonly logger: Logger;
 }
@@ -66,7 +72,10 @@ class Build {
     const dockerfile = await this.#readDockerfile(this.#context);
     this.#escape = dockerfile.escape;
     const { stages, target, globals } = planStages(dockerfile, this.#request);
-    this.#steps = stages.reduce((sum, stage) => sum + 1 + stage.instructions.length, 0) + (Object.keys(this.#request.labels).length > 0 ? 1 : 0) + globals.count;
+    this.#steps =
+      stages.reduce((sum, stage) => sum + 1 + stage.instructions.length, 0) +
+      (Object.keys(this.#request.labels).length > 0 ? 1 : 0) +
+      globals.count;
     this.#step = globals.count;
     for (const name of globals.values.keys()) this.#usedArguments.add(name);
     try {
@@ -74,7 +83,8 @@ class Build {
       const stage = this.#stages[target]!;
       yield* this.#warnOfUnused();
       if (Object.keys(this.#request.labels).length > 0) yield* this.#addLabels(stage);
-      if (stage.imageId === '') throw new EngineError('BODY_INVALID', 'No image was generated. Is your Dockerfile empty?');
+      if (stage.imageId === '')
+        throw new EngineError('BODY_INVALID', 'No image was generated. Is your Dockerfile empty?');
       yield* this.#finish(stage.imageId);
     } catch (error) {
       if (!(error instanceof EngineError)) this.#needs.logger.error({ error: messageOf(error) }, 'a build failed');
@@ -84,8 +94,11 @@ class Build {
 
   /** Build arguments that no ARG asked for; proxies need none. */
   async *#warnOfUnused(): AsyncGenerator<Progress> {
-    const unused = Object.keys(this.#request.buildArgs).filter((name) => !this.#usedArguments.has(name) && !PREDEFINED.has(name)).toSorted();
-    if (unused.length > 0) yield* this.#say(`[Warning] One or more build-args [${unused.join(' ')}] were not consumed\n`);
+    const unused = Object.keys(this.#request.buildArgs)
+      .filter((name) => !this.#usedArguments.has(name) && !PREDEFINED.has(name))
+      .toSorted();
+    if (unused.length > 0)
+      yield* this.#say(`[Warning] One or more build-args [${unused.join(' ')}] were not consumed\n`);
   }
 
   async *#finish(imageId: Digest): AsyncGenerator<Progress> {
@@ -96,14 +109,18 @@ class Build {
     }
     for (const tag of this.#request.tags) {
       await this.#needs.images.tag(imageId, tag);
-      if (!this.#request.quiet) yield { kind: 'stream', text: `Successfully tagged ${/[:@][^/]*$/.test(tag) ? tag : `${tag}:latest`}\n` };
+      if (!this.#request.quiet)
+        yield { kind: 'stream', text: `Successfully tagged ${/[:@][^/]*$/.test(tag) ? tag : `${tag}:latest`}\n` };
     }
   }
 
   async #unpackContext(): Promise<CopySource> {
     const root = await mkdtemp(join(this.#needs.scratchDir, 'context-'));
     this.#undo.defer(() => this.#needs.removeTree(root));
-    await this.#needs.treeArchive.write(root, '/', this.#request.context, { noOverwriteDirNonDir: false, copyUidGid: false });
+    await this.#needs.treeArchive.write(root, '/', this.#request.context, {
+      noOverwriteDirNonDir: false,
+      copyUidGid: false,
+    });
     const ignore = await readFile(join(root, '.dockerignore'), 'utf8').catch(() => '');
     return { archive: this.#needs.treeArchive, root, ignore: parseIgnore(ignore) };
   }
@@ -119,11 +136,26 @@ class Build {
   async *#buildStage(planned: PlannedStage, globals: ReadonlyMap<string, string>): AsyncGenerator<Progress> {
     const base = expandWord(planned.base, globals, this.#escape);
     yield* this.#announce(planned.from.original);
-    const stage: Stage = { index: planned.index, name: planned.name, imageId: '', config: EMPTY_CONFIG, author: '', cached: !this.#request.noCache, args: new Map(), ownCmd: false };
-    const earlier = this.#stages.find(({ name, index }) => (name !== '' && name === base.toLowerCase()) || String(index) === base);
+    const stage: Stage = {
+      index: planned.index,
+      name: planned.name,
+      imageId: '',
+      config: EMPTY_CONFIG,
+      author: '',
+      cached: !this.#request.noCache,
+      args: new Map(),
+      ownCmd: false,
+    };
+    const earlier = this.#stages.find(
+      ({ name, index }) => (name !== '' && name === base.toLowerCase()) || String(index) === base,
+    );
     let triggers: readonly string[] = [];
     if (earlier !== undefined) {
-      Object.assign(stage, { imageId: earlier.imageId, config: { ...earlier.config, onBuild: null }, author: earlier.author });
+      Object.assign(stage, {
+        imageId: earlier.imageId,
+        config: { ...earlier.config, onBuild: null },
+        author: earlier.author,
+      });
       triggers = earlier.config.onBuild ?? [];
     } else if (base !== 'scratch') {
       const image = yield* this.#baseImage(base);
@@ -131,12 +163,14 @@ class Build {
       triggers = image.config.onBuild ?? [];
     }
     if (base === '') throw parseError(planned.from.line, `base name (${planned.base}) should not be blank`);
-    if (!(stage.config.env ?? []).some((entry) => entry.startsWith('PATH='))) stage.config = { ...stage.config, env: [DEFAULT_PATH, ...(stage.config.env ?? [])] };
+    if (!(stage.config.env ?? []).some((entry) => entry.startsWith('PATH=')))
+      stage.config = { ...stage.config, env: [DEFAULT_PATH, ...(stage.config.env ?? [])] };
     this.#stages.push(stage);
     if (stage.imageId !== '') yield* this.#arrow(stage.imageId);
     if (triggers.length > 0) {
       yield* this.#say(`# Executing ${triggers.length} build trigger${triggers.length > 1 ? 's' : ''}\n`);
-      for (const trigger of triggers) yield* this.#perform(stage, parseInstruction(trigger, planned.from.line), globals);
+      for (const trigger of triggers)
+        yield* this.#perform(stage, parseInstruction(trigger, planned.from.line), globals);
     }
     for (const instruction of planned.instructions) {
       yield* this.#announce(instruction.original);
@@ -155,20 +189,33 @@ class Build {
       }
     }
     const registry = /^([^/]*[.:][^/]*|localhost)\//.exec(reference)?.[1] ?? 'https://index.docker.io/v1/';
-    for await (const progress of images.pull({ reference, allTags: false, platform: this.#request.platform, auth: this.#request.auths[registry] ?? null, signal: this.#signal })) {
+    for await (const progress of images.pull({
+      reference,
+      allTags: false,
+      platform: this.#request.platform,
+      auth: this.#request.auths[registry] ?? null,
+      signal: this.#signal,
+    })) {
       if (progress.kind === 'error') throw new EngineError('IMAGE_NOT_FOUND', progress.message);
       if (!this.#request.quiet) yield progress;
     }
     return images.resolve(reference, platform);
   }
 
-  async *#perform(stage: Stage, instruction: Instruction, globals: ReadonlyMap<string, string>): AsyncGenerator<Progress> {
+  async *#perform(
+    stage: Stage,
+    instruction: Instruction,
+    globals: ReadonlyMap<string, string>,
+  ): AsyncGenerator<Progress> {
     this.#signal.throwIfAborted();
     switch (instruction.name) {
-      case 'ARG': return yield* this.#arg(stage, instruction, globals);
-      case 'RUN': return yield* this.#run(stage, instruction);
+      case 'ARG':
+        return yield* this.#arg(stage, instruction, globals);
+      case 'RUN':
+        return yield* this.#run(stage, instruction);
       case 'COPY':
-      case 'ADD': return yield* this.#copy(stage, instruction);
+      case 'ADD':
+        return yield* this.#copy(stage, instruction);
       default: {
         const { config, comment } = configStep(stage, instruction, this.#escape);
         if (instruction.name === 'CMD') stage.ownCmd = true;
@@ -192,20 +239,34 @@ class Build {
     const pairs = Object.entries(this.#request.labels).toSorted(([a], [b]) => (a < b ? -1 : 1));
     const comment = `LABEL ${pairs.map(([name, value]) => `${name}=${value}`).join(' ')}`;
     yield* this.#announce(comment);
-    yield* this.#deriveStep(stage, { ...stage.config, labels: { ...stage.config.labels, ...this.#request.labels } }, comment);
+    yield* this.#deriveStep(
+      stage,
+      { ...stage.config, labels: { ...stage.config.labels, ...this.#request.labels } },
+      comment,
+    );
   }
 
   async *#deriveStep(stage: Stage, config: ImageConfig, comment: string): AsyncGenerator<Progress> {
     const createdBy = `/bin/sh -c #(nop)  ${comment}`;
     if (yield* this.#fromCache(stage, createdBy, config)) return;
-    const image = await this.#needs.images.derive(stage.imageId, { config, author: stage.author, createdBy, platform: this.#request.platform });
+    const image = await this.#needs.images.derive(stage.imageId, {
+      config,
+      author: stage.author,
+      createdBy,
+      platform: this.#request.platform,
+    });
     yield* this.#advance(stage, image.id, config);
   }
 
   async *#run(stage: Stage, instruction: Instruction): AsyncGenerator<Progress> {
-    if (stage.imageId === '') throw new EngineError('BODY_INVALID', 'Please provide a source image with `from` prior to run');
+    if (stage.imageId === '')
+      throw new EngineError('BODY_INVALID', 'Please provide a source image with `from` prior to run');
     const unsupported = instruction.flags[0];
-    if (unsupported !== undefined) throw new EngineError('OPTION_UNSUPPORTED', `the --${unsupported.name} option requires BuildKit. Refer to https://docs.docker.com/go/buildkit/ to learn how to build images with BuildKit enabled`);
+    if (unsupported !== undefined)
+      throw new EngineError(
+        'OPTION_UNSUPPORTED',
+        `the --${unsupported.name} option requires BuildKit. Refer to https://docs.docker.com/go/buildkit/ to learn how to build images with BuildKit enabled`,
+      );
     const command = runCommand(instruction, stage.config);
     const key = keyArguments(stage, this.#request.buildArgs);
     const createdBy = (key.length === 0 ? '' : `|${key.length} ${key.join(' ')} `) + command.join(' ');
@@ -213,7 +274,13 @@ class Build {
     let containerId = '';
     let failed = true;
     try {
-      const step = { imageId: stage.imageId, config: stage.config, command, buildArguments: runArguments(stage, this.#request.buildArgs), shown: command.join(' ') };
+      const step = {
+        imageId: stage.imageId,
+        config: stage.config,
+        command,
+        buildArguments: runArguments(stage, this.#request.buildArgs),
+        shown: command.join(' '),
+      };
       for await (const news of runStep(this.#needs.containers, step, this.#request, this.#signal)) {
         if ('containerId' in news) {
           containerId = news.containerId;
@@ -221,111 +288,100 @@ class Build {
         } else yield* this.#say(news.output);
       }
       failed = false;
-      const image = await this.#needs.images.snapshots.commit(containerId, { config: stage.config, reference: null, author: stage.author, message: '', createdBy, parentId: stage.imageId });
+      const image = await this.#needs.images.snapshots.commit(containerId, {
+        config: stage.config,
+        reference: null,
+        author: stage.author,
+        message: '',
+        createdBy,
+        parentId: stage.imageId,
+      });
       if (this.#request.remove || this.#request.forceRemove) {
         await this.#removeContainer(containerId);
         yield* this.#say(`Removing intermediate container ${shortId(containerId)}\n`);
       }
       yield* this.#advance(stage, image.id, stage.config);
     } finally {
-      if (failed && containerId !== '' && (this.#request.forceRemove || this.#signal.aborted)) await this.#removeContainer(containerId);
+      if (failed && containerId !== '' && (this.#request.forceRemove || this.#signal.aborted))
+        await this.#removeContainer(containerId);
     }
   }
 
   async #removeContainer(id: string): Promise<void> {
-    await this.#needs.containers.remove(id, { force: true, volumes: true, link: false }, { description: 'docker build' }).catch((error: unknown) => {
-      this.#needs.logger.warn({ container: id, error: messageOf(error) }, "a build's container could not be removed");
-    });
+    await this.#needs.containers
+      .remove(id, { force: true, volumes: true, link: false }, { description: 'docker build' })
+      .catch((error: unknown) => {
+        this.#needs.logger.warn({ container: id, error: messageOf(error) }, "a build's container could not be removed");
+      });
   }
 
   async *#copy(stage: Stage, instruction: Instruction): AsyncGenerator<Progress> {
     const known = variables(stage);
-    const words = (instruction.json ?? expandWords(instruction.rest, known, this.#escape)).map((word) => (instruction.json === null ? word : expandWord(word, known, this.#escape)));
+    const words = (instruction.json ?? expandWords(instruction.rest, known, this.#escape)).map((word) =>
+      instruction.json === null ? word : expandWord(word, known, this.#escape),
+    );
     if (words.length < 2 || instruction.heredocs.length > 0) {
       throw instruction.heredocs.length > 0
         ? new EngineError('OPTION_UNSUPPORTED', `here-documents in ${instruction.name} require BuildKit`)
-        : parseError(instruction.line, `${instruction.name} requires at least two arguments, but only one was provided. Destination could not be determined.`);
+        : parseError(
+            instruction.line,
+            `${instruction.name} requires at least two arguments, but only one was provided. Destination could not be determined.`,
+          );
     }
-    const flags = this.#copyFlags(instruction, known);
+    const flags = copyFlags(instruction, known, this.#escape);
     const target = words.at(-1)!;
     const destination = posix.resolve('/', stage.config.workingDir, target);
     const asDirectory = words.length > 2 || /\/\.?$/.test(target) || target === '.';
-    if (words.length > 2 && !/\/\.?$/.test(target) && target !== '.') throw parseError(instruction.line, `When using ${instruction.name} with more than one source file, the destination must be a directory and end with a /`);
+    if (words.length > 2 && !/\/\.?$/.test(target) && target !== '.')
+      throw parseError(
+        instruction.line,
+        `When using ${instruction.name} with more than one source file, the destination must be a directory and end with a /`,
+      );
     await using cleanup = new AsyncDisposableStack();
     const source = flags.from === '' ? this.#context! : await this.#otherSource(flags.from, cleanup);
-    const added = instruction.name === 'ADD' ? await addSources(this.#needs, source, words.slice(0, -1), this.#needs.scratchDir, cleanup) : null;
+    const added =
+      instruction.name === 'ADD'
+        ? await addSources(this.#needs, source, words.slice(0, -1), this.#needs.scratchDir, cleanup)
+        : null;
     const parts = added ?? [{ source, items: await findItems(source, words.slice(0, -1)), unpack: null }];
-    const digest = (await Promise.all(parts.map(async (part) => (part.unpack === null ? copyDigest(part.source, part.items) : part.unpack.digest)))).join(' ');
+    const digest = (
+      await Promise.all(
+        parts.map(async (part) => (part.unpack === null ? copyDigest(part.source, part.items) : part.unpack.digest)),
+      )
+    ).join(' ');
     const options = [flags.chown && `--chown=${flags.chown} `, flags.chmod && `--chmod=${flags.chmod} `].join('');
     const createdBy = `/bin/sh -c #(nop) ${instruction.name} ${options}${digest} in ${target} `;
     if (yield* this.#fromCache(stage, createdBy, stage.config)) return;
     const imageId = await this.#commitFiles(stage, createdBy, async (root) => {
-      const owner = await this.#owner(root, flags, instruction);
-      for (const part of parts) await this.#unpackPart(root, part, destination, asDirectory, owner);
+      const owner = await ownership(this.#needs, root, flags, instruction);
+      for (const part of parts)
+        await unpackPart(this.#needs.treeArchive, root, part, { destination, asDirectory, owner });
     });
     yield* this.#advance(stage, imageId, stage.config);
   }
 
-  #copyFlags(instruction: Instruction, known: ReadonlyMap<string, string>): { from: string; chown: string; chmod: string } {
-    const flags = { from: '', chown: '', chmod: '' };
-    for (const { name, value } of instruction.flags) {
-      if (!(name in flags) || (name === 'from' && instruction.name === 'ADD')) throw new EngineError('OPTION_UNSUPPORTED', `${instruction.name} --${name}: unknown flag, or it requires BuildKit`);
-      flags[name as keyof typeof flags] = expandWord(value, known, this.#escape);
-    }
-    return flags;
-  }
-
-  async #owner(root: string, { from, chown, chmod }: { from: string; chown: string; chmod: string }, instruction: Instruction): Promise<Ownership> {
-    if (chmod !== '' && !/^[0-7]{1,4}$/.test(chmod)) throw parseError(instruction.line, `invalid chmod parameter: '${chmod}'. it should be octal string and between 0 and 07777`);
-    const mode = chmod === '' ? null : Number.parseInt(chmod, 8);
-    // What comes from a stage or an image keeps its owner; what comes from the context is root's.
-    const owner = chown !== '' ? await this.#needs.lookUpOwner(root, chown) : from === '' ? { uid: 0, gid: 0 } : { uid: null, gid: null };
-    return { ...owner, mode };
-  }
-
-  async #unpackPart(root: string, part: CopyPart, asked: string, asDirectory: boolean, owner: Ownership): Promise<void> {
-    const { treeArchive } = this.#needs;
-    // A link in the image is followed, as far as the image goes.
-    const destination = (await treeArchive.stat(root, asked).catch(() => null))?.linkTarget || asked;
-    if (part.unpack !== null) {
-      await this.#makeDirectory(root, destination, owner);
-      return treeArchive.write(root, destination, part.unpack.tar(), { noOverwriteDirNonDir: false, copyUidGid: false });
-    }
-    const isDirectory = asDirectory || part.items.some((item) => item.isDirectory) || ((await treeArchive.stat(root, destination).catch(() => null))?.goMode ?? 0) >= 0x80000000;
-    await this.#makeDirectory(root, isDirectory ? destination : posix.dirname(destination), owner);
-    await treeArchive.write(root, '/', copyTar(part.source, part.items, destination, isDirectory, owner), { noOverwriteDirNonDir: false, copyUidGid: false });
-  }
-
-  /** What is missing on the way, as root's (or --chown's) with mode 755. */
-  async #makeDirectory(root: string, path: string, owner: Ownership): Promise<void> {
-    const missing: string[] = [];
-    for (let at = path; at !== '/' && (await this.#needs.treeArchive.stat(root, at).catch(() => null)) === null; at = posix.dirname(at)) missing.unshift(at);
-    if (missing.length === 0) return;
-    const { pack } = await import('tar-stream');
-    const tar = pack();
-    for (const directory of missing) tar.entry({ name: `${directory.slice(1)}/`, type: 'directory', mode: 0o755, uid: owner.uid ?? 0, gid: owner.gid ?? 0, mtime: new Date() });
-    tar.finalize();
-    await this.#needs.treeArchive.write(root, '/', tar as unknown as AsyncIterable<Uint8Array>, { noOverwriteDirNonDir: false, copyUidGid: false });
-  }
-
   /** --from: an earlier stage, or any image. */
   async #otherSource(from: string, cleanup: AsyncDisposableStack): Promise<CopySource> {
-    const stage = this.#stages.slice(0, -1).find(({ name, index }) => name === from.toLowerCase() || String(index) === from);
+    const stage = this.#stages
+      .slice(0, -1)
+      .find(({ name, index }) => name === from.toLowerCase() || String(index) === from);
     let imageId = stage?.imageId;
     if (stage === undefined) {
-      if (/^\d+$/.test(from)) throw new EngineError('BODY_INVALID', `invalid from flag value ${from}: invalid context value`);
+      if (/^\d+$/.test(from))
+        throw new EngineError('BODY_INVALID', `invalid from flag value ${from}: invalid context value`);
       const pulling = this.#baseImage(from);
       let next = await pulling.next();
       while (next.done !== true) next = await pulling.next();
       imageId = next.value.id;
     }
-    if (imageId === undefined || imageId === '') throw new EngineError('BODY_INVALID', `invalid from flag value ${from}: it holds no files`);
+    if (imageId === undefined || imageId === '')
+      throw new EngineError('BODY_INVALID', `invalid from flag value ${from}: it holds no files`);
     const root = await this.#mountTop(imageId, cleanup);
     return { archive: this.#needs.treeArchive, root, ignore: [] };
   }
 
-  /** A top of its own over an image, mounted until `cleanup` is disposed. */
-  async #mountTop(imageId: Digest | '', cleanup: AsyncDisposableStack, id = newId()): Promise<string> {
+  /** A top of its own over an image ("": over nothing), mounted until `cleanup` is disposed. */
+  async #mountTop(imageId: Digest, cleanup: AsyncDisposableStack, id = newId()): Promise<string> {
     const { snapshots } = this.#needs.images;
     await snapshots.create(id, imageId);
     cleanup.defer(() => snapshots.remove(id));
@@ -337,7 +393,14 @@ class Build {
     const id = newId();
     await write(await this.#mountTop(stage.imageId, cleanup, id));
     await this.#needs.images.snapshots.unmount(id);
-    const image = await this.#needs.images.snapshots.commit(id, { config: stage.config, reference: null, author: stage.author, message: '', createdBy, parentId: stage.imageId });
+    const image = await this.#needs.images.snapshots.commit(id, {
+      config: stage.config,
+      reference: null,
+      author: stage.author,
+      message: '',
+      createdBy,
+      parentId: stage.imageId,
+    });
     return image.id;
   }
 
@@ -374,7 +437,9 @@ class Build {
 function runCommand(instruction: Instruction, config: ImageConfig): readonly string[] {
   const [heredoc] = instruction.heredocs;
   if (heredoc === undefined) return commandLine(instruction, config);
-  const script = /^<<-?\s*["']?[\w.]+["']?$/.test(instruction.rest.trim()) ? heredoc.content : `${instruction.rest}\n${instruction.heredocs.map(({ content, name }) => `${content}${name}`).join('\n')}`;
+  const script = /^<<-?\s*["']?[\w.]+["']?$/.test(instruction.rest.trim())
+    ? heredoc.content
+    : `${instruction.rest}\n${instruction.heredocs.map(({ content, name }) => `${content}${name}`).join('\n')}`;
   return commandLine({ ...instruction, rest: script }, config);
 }
 
@@ -385,7 +450,9 @@ async function readTextFile(source: CopySource, path: string): Promise<string | 
   const { extract } = await import('tar-stream');
   const entries = extract();
   const { Readable } = await import('node:stream');
-  Readable.from(read.tar).on('error', (error) => entries.destroy(error)).pipe(entries);
+  Readable.from(read.tar)
+    .on('error', (error) => entries.destroy(error))
+    .pipe(entries);
   for await (const entry of entries) {
     const chunks: Uint8Array[] = [];
     for await (const chunk of entry) chunks.push(chunk as Uint8Array);

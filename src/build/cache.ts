@@ -19,5 +19,7 @@ function plain(config: ImageConfig): object {
 }
 
 function isEmpty(value: unknown): boolean {
-  return value === null || value === '' || value === false || (typeof value === 'object' && Object.keys(value).length === 0);
+  return (
+    value === null || value === '' || value === false || (typeof value === 'object' && Object.keys(value).length === 0)
+  );
 }

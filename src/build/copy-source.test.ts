@@ -26,7 +26,8 @@ test('copyTar: an empty file is copied like any other', { timeout: 5000 }, async
       entry.resume();
     }
   })();
-  for await (const chunk of copyTar(source, [{ path: 'dir', name: 'd', isDirectory: true }], '/to', true, null)) extract.write(chunk);
+  for await (const chunk of copyTar(source, [{ path: 'dir', name: 'd', isDirectory: true }], '/to', true, null))
+    extract.write(chunk);
   extract.end(undefined);
   await reading;
   assert.deepEqual(seen, ['to/empty 0', 'to/full 1']);

@@ -60,11 +60,18 @@ export async function findItems(source: CopySource, patterns: readonly string[])
       const stat = await source.archive.stat(source.root, `/${candidate}`).catch(() => null);
       if (stat === null) continue;
       const path = stat.linkTarget === '' ? candidate : stat.linkTarget.slice(1);
-      const real = stat.linkTarget === '' ? stat : await source.archive.stat(source.root, stat.linkTarget).catch(() => null);
-      if (real !== null) found.push({ path, name: candidate, isDirectory: Math.floor(real.goMode / GO_MODE_DIR) % 2 === 1 });
+      const real =
+        stat.linkTarget === '' ? stat : await source.archive.stat(source.root, stat.linkTarget).catch(() => null);
+      if (real !== null)
+        found.push({ path, name: candidate, isDirectory: Math.floor(real.goMode / GO_MODE_DIR) % 2 === 1 });
     }
     if (found.length === 0) {
-      throw new EngineError('BODY_INVALID', /[*?[]/.test(path) ? 'no source files were specified' : `file not found in build context or excluded by .dockerignore: stat ${pattern}: file does not exist`);
+      throw new EngineError(
+        'BODY_INVALID',
+        /[*?[]/.test(path)
+          ? 'no source files were specified'
+          : `file not found in build context or excluded by .dockerignore: stat ${pattern}: file does not exist`,
+      );
     }
     items.push(...found);
   }
@@ -81,7 +88,8 @@ async function glob(root: string, pattern: string): Promise<string[]> {
       const entries = await readdir(posix.join(root, base), { withFileTypes: true }).catch(() => []);
       for (const entry of entries) {
         // Links are never walked through here: what they name is not in the tree for sure.
-        if (matches.test(entry.name) && (depth === parts.length - 1 || entry.isDirectory())) next.push(posix.join(base, entry.name));
+        if (matches.test(entry.name) && (depth === parts.length - 1 || entry.isDirectory()))
+          next.push(posix.join(base, entry.name));
       }
     }
     found = next;
@@ -93,11 +101,21 @@ async function glob(root: string, pattern: string): Promise<string[]> {
  * The entries of all items, named for `destination` (absolute; `asDirectory`: items go into it under their base
  * names; a directory's content goes into it always), as a tar to be unpacked at "/".
  */
-export async function* copyTar(source: CopySource, items: readonly CopyItem[], destination: string, asDirectory: boolean, owner: Ownership | null): AsyncGenerator<Uint8Array> {
+export async function* copyTar(
+  source: CopySource,
+  items: readonly CopyItem[],
+  destination: string,
+  asDirectory: boolean,
+  owner: Ownership | null,
+): AsyncGenerator<Uint8Array> {
   const pack = tar.pack();
   const writing = (async () => {
     for (const item of items) {
-      const into = item.isDirectory ? destination : asDirectory ? posix.join(destination, posix.basename(item.name)) : destination;
+      const into = item.isDirectory
+        ? destination
+        : asDirectory
+          ? posix.join(destination, posix.basename(item.name))
+          : destination;
       await appendItem(pack, source, item, into, owner);
     }
     pack.finalize();
@@ -106,10 +124,18 @@ export async function* copyTar(source: CopySource, items: readonly CopyItem[], d
   await writing;
 }
 
-async function appendItem(pack: tar.Pack, source: CopySource, item: CopyItem, into: string, owner: Ownership | null): Promise<void> {
+async function appendItem(
+  pack: tar.Pack,
+  source: CopySource,
+  item: CopyItem,
+  into: string,
+  owner: Ownership | null,
+): Promise<void> {
   const { tar: stream } = await source.archive.read(source.root, `/${item.path}`);
   const extract = tar.extract();
-  const piping = Readable.from(stream).on('error', (error) => extract.destroy(error)).pipe(extract);
+  const piping = Readable.from(stream)
+    .on('error', (error) => extract.destroy(error))
+    .pipe(extract);
   let base: string | null = null;
   try {
     for await (const entry of extract) {
@@ -125,13 +151,18 @@ async function appendItem(pack: tar.Pack, source: CopySource, item: CopyItem, in
       const renamed: tar.Header = {
         ...header,
         name: posix.join(into, inside).slice(1),
-        ...(header.type === 'link' && header.linkname !== undefined && header.linkname !== null && { linkname: posix.join(into, header.linkname.slice(base.length + 1)).slice(1) }),
-        ...(owner !== null && owner.uid !== null && owner.gid !== null && { uid: owner.uid, gid: owner.gid, uname: '', gname: '' }),
+        ...(header.type === 'link' &&
+          header.linkname !== undefined &&
+          header.linkname !== null && { linkname: posix.join(into, header.linkname.slice(base.length + 1)).slice(1) }),
+        ...(owner !== null &&
+          owner.uid !== null &&
+          owner.gid !== null && { uid: owner.uid, gid: owner.gid, uname: '', gname: '' }),
         ...(owner !== null && owner.mode !== null && header.type !== 'symlink' && { mode: owner.mode }),
       };
       if (header.type === 'file' && (header.size ?? 0) > 0) {
         const sink = pack.entry(renamed);
-        for await (const chunk of entry) if (!sink.write(chunk)) await new Promise<void>((resolve) => sink.once('drain', () => resolve()));
+        for await (const chunk of entry)
+          if (!sink.write(chunk)) await new Promise<void>((resolve) => sink.once('drain', () => resolve()));
         await new Promise<void>((resolve) => {
           sink.once('finish', () => resolve());
           sink.end(undefined);
@@ -151,7 +182,9 @@ async function appendItem(pack: tar.Pack, source: CopySource, item: CopyItem, in
 export async function copyDigest(source: CopySource, items: readonly CopyItem[]): Promise<string> {
   const hash = createHash('sha256');
   const extract = tar.extract();
-  Readable.from(copyTar(source, items, '/x', items.length > 1, null)).on('error', (error) => extract.destroy(error)).pipe(extract);
+  Readable.from(copyTar(source, items, '/x', items.length > 1, null))
+    .on('error', (error) => extract.destroy(error))
+    .pipe(extract);
   const lines: string[] = [];
   for await (const entry of extract) {
     const content = createHash('sha256');
@@ -159,7 +192,21 @@ export async function copyDigest(source: CopySource, items: readonly CopyItem[])
     const { name, mode, uid, gid, size, type, linkname, devmajor, devminor } = entry.header;
     const { pax } = entry.header as { pax?: Record<string, string> };
     const attributes = Object.entries(pax ?? {}).filter(([key]) => key.startsWith('SCHILY.xattr.'));
-    lines.push(JSON.stringify([name, mode, uid, gid, size, type, linkname, devmajor, devminor, attributes, content.digest('hex')]));
+    lines.push(
+      JSON.stringify([
+        name,
+        mode,
+        uid,
+        gid,
+        size,
+        type,
+        linkname,
+        devmajor,
+        devminor,
+        attributes,
+        content.digest('hex'),
+      ]),
+    );
   }
   for (const line of lines.toSorted()) hash.update(`${line}\n`);
   const kind = items.length > 1 ? 'multi' : items[0]?.isDirectory === true ? 'dir' : 'file';

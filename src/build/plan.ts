@@ -20,7 +20,10 @@ export interface Plan {
   readonly globals: { readonly values: ReadonlyMap<string, string>; readonly count: number };
 }
 
-export function planStages({ instructions, escape }: Dockerfile, request: Pick<BuildRequest, 'target' | 'buildArgs'>): Plan {
+export function planStages(
+  { instructions, escape }: Dockerfile,
+  request: Pick<BuildRequest, 'target' | 'buildArgs'>,
+): Plan {
   const values = new Map<string, string>();
   let count = 0;
   const stages: (PlannedStage & { instructions: Instruction[] })[] = [];
@@ -45,7 +48,11 @@ function stageOf(from: Instruction, index: number): PlannedStage & { instruction
   const match = /^(\S+)(?:\s+as\s+(\S+))?$/i.exec(from.rest.trim());
   if (match === null) throw parseError(from.line, 'FROM requires either one or three arguments');
   const name = (match[2] ?? '').toLowerCase();
-  if (name !== '' && !/^[a-z][a-z0-9-_.]*$/.test(name)) throw parseError(from.line, `invalid name for build stage: ${JSON.stringify(match[2])}, name can't start with a number or contain symbols`);
+  if (name !== '' && !/^[a-z][a-z0-9-_.]*$/.test(name))
+    throw parseError(
+      from.line,
+      `invalid name for build stage: ${JSON.stringify(match[2])}, name can't start with a number or contain symbols`,
+    );
   return { index, name, base: match[1]!, from, instructions: [] };
 }
 

@@ -20,18 +20,31 @@ export interface RunStep {
 }
 
 /** Yields the container's ID first, then its output as text. Throws when the command fails; the container is the caller's. */
-export async function* runStep(containers: Containers, step: RunStep, request: BuildRequest, signal: AbortSignal): AsyncGenerator<{ readonly containerId: string } | { readonly output: string }> {
+export async function* runStep(
+  containers: Containers,
+  step: RunStep,
+  request: BuildRequest,
+  signal: AbortSignal,
+): AsyncGenerator<{ readonly containerId: string } | { readonly output: string }> {
   const by: Request = { description: 'docker build' };
-  const { id } = await containers.create({ name: '', spec: runSpec(step, request), platform: null, apiVersion: '1.51' }, by);
+  const { id } = await containers.create(
+    { name: '', spec: runSpec(step, request), platform: null, apiVersion: '1.51' },
+    by,
+  );
   yield { containerId: id };
-  const attached = await containers.attach(id, { streams: { stdin: false, stdout: true, stderr: true }, logs: false, stream: true, detachKeys: null }, signal);
+  const attached = await containers.attach(
+    id,
+    { streams: { stdin: false, stdout: true, stderr: true }, logs: false, stream: true, detachKeys: null },
+    signal,
+  );
   const { result } = containers.wait(id, 'next-exit', signal);
   result.catch(() => {}); // awaited below, unless the start fails first
   await containers.start(id, by);
   const stream = await attached.stream;
   if (stream !== null) for await (const output of frames(stream)) yield { output };
   const { exitCode } = await result;
-  if (exitCode !== 0) throw new StepFailed(exitCode, `The command '${step.shown}' returned a non-zero code: ${exitCode}`);
+  if (exitCode !== 0)
+    throw new StepFailed(exitCode, `The command '${step.shown}' returned a non-zero code: ${exitCode}`);
 }
 
 /** The command of a RUN ended with another code than 0. */
@@ -50,7 +63,11 @@ async function* frames(stream: Readable): AsyncGenerator<string> {
   let pending: Buffer = Buffer.alloc(0);
   for await (const chunk of stream) {
     pending = pending.length === 0 ? (chunk as Buffer) : Buffer.concat([pending, chunk as Buffer]);
-    for (let length; pending.length >= 8 && pending.length >= 8 + (length = pending.readUInt32BE(4)); pending = pending.subarray(8 + length)) {
+    for (
+      let length;
+      pending.length >= 8 && pending.length >= 8 + (length = pending.readUInt32BE(4));
+      pending = pending.subarray(8 + length)
+    ) {
       const text = decoder.decode(pending.subarray(8, 8 + length), { stream: true });
       if (text !== '') yield text;
     }
@@ -58,18 +75,50 @@ async function* frames(stream: Readable): AsyncGenerator<string> {
 }
 
 function runSpec({ imageId, config, command, buildArguments }: RunStep, request: BuildRequest): ContainerSpec {
-  const { cpuShares, cpuPeriodUs, cpuQuotaUs, cpusetCpus, cpusetMems, memoryBytes, memorySwapBytes, cgroupParent, ulimits } = request;
+  const {
+    cpuShares,
+    cpuPeriodUs,
+    cpuQuotaUs,
+    cpusetCpus,
+    cpusetMems,
+    memoryBytes,
+    memorySwapBytes,
+    cgroupParent,
+    ulimits,
+  } = request;
   const { extraHosts, securityOpt, shmSizeBytes, networkMode } = request;
   return {
     process: {
-      ...PLAIN_PROCESS, image: imageId, user: config.user, attachStdout: true, attachStderr: true,
-      env: [...(config.env ?? []), ...buildArguments], cmd: command, entrypoint: [''], workingDir: config.workingDir,
+      ...PLAIN_PROCESS,
+      image: imageId,
+      user: config.user,
+      attachStdout: true,
+      attachStderr: true,
+      env: [...(config.env ?? []), ...buildArguments],
+      cmd: command,
+      entrypoint: [''],
+      workingDir: config.workingDir,
       healthcheck: { test: ['NONE'], intervalNs: 0, timeoutNs: 0, startPeriodNs: 0, startIntervalNs: 0, retries: 0 },
     },
     host: {
-      ...PLAIN_HOST, log: { driver: 'none', options: {} },
-      networkMode: networkMode === '' || networkMode === 'default' ? 'bridge' : networkMode, extraHosts, securityOpt, shmSizeBytes,
-      resources: { ...NO_RESOURCES, cpuShares, cpuPeriodUs, cpuQuotaUs, cpusetCpus, cpusetMems, memoryBytes, memorySwapBytes, cgroupParent, ulimits },
+      ...PLAIN_HOST,
+      log: { driver: 'none', options: {} },
+      networkMode: networkMode === '' || networkMode === 'default' ? 'bridge' : networkMode,
+      extraHosts,
+      securityOpt,
+      shmSizeBytes,
+      resources: {
+        ...NO_RESOURCES,
+        cpuShares,
+        cpuPeriodUs,
+        cpuQuotaUs,
+        cpusetCpus,
+        cpusetMems,
+        memoryBytes,
+        memorySwapBytes,
+        cgroupParent,
+        ulimits,
+      },
     },
     endpoints: {},
   };

@@ -13,7 +13,7 @@ export interface Stage {
   /** AS name, lower case; "" for none. */
   readonly name: string;
   /** "" while it is FROM scratch without a step. */
-  imageId: Digest | '';
+  imageId: Digest;
   config: ImageConfig;
   author: string;
   /** False once a step was not in the cache: all that follow are made anew. */
@@ -27,7 +27,18 @@ export interface Stage {
 export const DEFAULT_SHELL: readonly string[] = ['/bin/sh', '-c'];
 
 /** ARGs that need no declaration. Source: Dockerfile reference, "Predefined ARGs". */
-export const PREDEFINED: ReadonlySet<string> = new Set(['HTTP_PROXY', 'http_proxy', 'HTTPS_PROXY', 'https_proxy', 'FTP_PROXY', 'ftp_proxy', 'NO_PROXY', 'no_proxy', 'ALL_PROXY', 'all_proxy']);
+export const PREDEFINED: ReadonlySet<string> = new Set([
+  'HTTP_PROXY',
+  'http_proxy',
+  'HTTPS_PROXY',
+  'https_proxy',
+  'FTP_PROXY',
+  'ftp_proxy',
+  'NO_PROXY',
+  'no_proxy',
+  'ALL_PROXY',
+  'all_proxy',
+]);
 
 /** What $NAME stands for in this stage: the environment wins over build arguments. */
 export function variables(stage: Stage): Variables {
@@ -45,7 +56,10 @@ export function runArguments(stage: Stage, given: Readonly<Record<string, string
   const inEnvironment = new Set((stage.config.env ?? []).map((entry) => entry.split('=', 1)[0]));
   const all = new Map(stage.args);
   for (const [name, value] of Object.entries(given)) if (PREDEFINED.has(name) && !all.has(name)) all.set(name, value);
-  return [...all].filter(([name, value]) => value !== null && !inEnvironment.has(name)).map(([name, value]) => `${name}=${value}`).toSorted();
+  return [...all]
+    .filter(([name, value]) => value !== null && !inEnvironment.has(name))
+    .map(([name, value]) => `${name}=${value}`)
+    .toSorted();
 }
 
 /** In the cache key (and the image's history) the predefined ones, such as proxies, do not count. */
@@ -66,15 +80,28 @@ export function configStep(stage: Stage, instruction: Instruction, escape: strin
   const { config } = stage;
   const known = variables(stage);
   const word = (text: string): string => expandWord(text, known, escape);
-  const words = (): readonly string[] => (instruction.json === null ? expandWords(instruction.rest, known, escape) : instruction.json.map((text) => expandWord(text, known, escape)));
+  const words = (): readonly string[] =>
+    instruction.json === null
+      ? expandWords(instruction.rest, known, escape)
+      : instruction.json.map((text) => expandWord(text, known, escape));
   switch (instruction.name) {
     case 'ENV': {
-      const pairs = parsePairs(instruction.rest, instruction.line, 'ENV').map(([name, value]) => [word(name), word(value)] as const);
-      return { config: { ...config, env: setEnv(config.env, pairs) }, comment: `ENV ${pairs.map(([name, value]) => `${name}=${value}`).join(' ')}` };
+      const pairs = parsePairs(instruction.rest, instruction.line, 'ENV').map(
+        ([name, value]) => [word(name), word(value)] as const,
+      );
+      return {
+        config: { ...config, env: setEnv(config.env, pairs) },
+        comment: `ENV ${pairs.map(([name, value]) => `${name}=${value}`).join(' ')}`,
+      };
     }
     case 'LABEL': {
-      const pairs = parsePairs(instruction.rest, instruction.line, 'LABEL').map(([name, value]) => [word(name), word(value)] as const);
-      return { config: { ...config, labels: { ...config.labels, ...Object.fromEntries(pairs) } }, comment: `LABEL ${pairs.map(([name, value]) => `${name}=${value}`).join(' ')}` };
+      const pairs = parsePairs(instruction.rest, instruction.line, 'LABEL').map(
+        ([name, value]) => [word(name), word(value)] as const,
+      );
+      return {
+        config: { ...config, labels: { ...config.labels, ...Object.fromEntries(pairs) } },
+        comment: `LABEL ${pairs.map(([name, value]) => `${name}=${value}`).join(' ')}`,
+      };
     }
     case 'WORKDIR': {
       const asked = word(instruction.rest);
@@ -87,13 +114,23 @@ export function configStep(stage: Stage, instruction: Instruction, escape: strin
       return { config: { ...config, user }, comment: `USER ${user}` };
     }
     case 'EXPOSE': {
-      const ports = words().flatMap((text) => text.split(/\s+/).filter((part) => part !== '')).flatMap((text) => exposedPorts(text, instruction.line)).toSorted();
-      return { config: { ...config, exposedPorts: [...new Set([...(config.exposedPorts ?? []), ...ports])] }, comment: `EXPOSE ${ports.map((port) => port.replace(/\/tcp$/, '')).join(' ')}` };
+      const ports = words()
+        .flatMap((text) => text.split(/\s+/).filter((part) => part !== ''))
+        .flatMap((text) => exposedPorts(text, instruction.line))
+        .toSorted();
+      return {
+        config: { ...config, exposedPorts: [...new Set([...(config.exposedPorts ?? []), ...ports])] },
+        comment: `EXPOSE ${ports.map((port) => port.replace(/\/tcp$/, '')).join(' ')}`,
+      };
     }
     case 'VOLUME': {
       const paths = words();
-      if (paths.some((path) => path.trim() === '')) throw parseError(instruction.line, 'VOLUME specified can not be an empty string');
-      return { config: { ...config, volumes: [...new Set([...(config.volumes ?? []), ...paths])] }, comment: `VOLUME [${paths.join(' ')}]` };
+      if (paths.some((path) => path.trim() === ''))
+        throw parseError(instruction.line, 'VOLUME specified can not be an empty string');
+      return {
+        config: { ...config, volumes: [...new Set([...(config.volumes ?? []), ...paths])] },
+        comment: `VOLUME [${paths.join(' ')}]`,
+      };
     }
     case 'STOPSIGNAL': {
       const signal = word(instruction.rest);
@@ -106,16 +143,23 @@ export function configStep(stage: Stage, instruction: Instruction, escape: strin
     }
     case 'ENTRYPOINT': {
       const entrypoint = commandLine(instruction, config);
-      return { config: { ...config, entrypoint, cmd: stage.ownCmd ? config.cmd : null }, comment: `ENTRYPOINT ${JSON.stringify(entrypoint)}` };
+      return {
+        config: { ...config, entrypoint, cmd: stage.ownCmd ? config.cmd : null },
+        comment: `ENTRYPOINT ${JSON.stringify(entrypoint)}`,
+      };
     }
     case 'SHELL':
-      if (instruction.json === null || instruction.json.length === 0) throw parseError(instruction.line, 'SHELL requires the arguments to be in JSON form');
+      if (instruction.json === null || instruction.json.length === 0)
+        throw parseError(instruction.line, 'SHELL requires the arguments to be in JSON form');
       return { config: { ...config, shell: instruction.json }, comment: `SHELL [${instruction.json.join(' ')}]` };
     case 'MAINTAINER':
       return { config, comment: `MAINTAINER ${instruction.rest}` };
-    case 'HEALTHCHECK': return healthcheck(config, instruction);
-    case 'ONBUILD': return onBuild(config, instruction);
-    default: throw new Error(`not an instruction that changes the config only: ${instruction.name}`);
+    case 'HEALTHCHECK':
+      return healthcheck(config, instruction);
+    case 'ONBUILD':
+      return onBuild(config, instruction);
+    default:
+      throw new Error(`not an instruction that changes the config only: ${instruction.name}`);
   }
 }
 
@@ -131,7 +175,8 @@ function setEnv(env: readonly string[] | null, pairs: readonly (readonly [string
 function exposedPorts(text: string, line: number): string[] {
   const match = /^(\d+)(?:-(\d+))?(?:\/(tcp|udp|sctp))?$/i.exec(text);
   const [first, last] = [Number(match?.[1]), Number(match?.[2] ?? match?.[1])];
-  if (match === null || first < 1 || last > 65535 || first > last) throw parseError(line, `invalid containerPort: ${text}`);
+  if (match === null || first < 1 || last > 65535 || first > last)
+    throw parseError(line, `invalid containerPort: ${text}`);
   return Array.from({ length: last - first + 1 }, (_, n) => `${first + n}/${(match[3] ?? 'tcp').toLowerCase()}`);
 }
 
@@ -145,7 +190,9 @@ function healthcheck(config: ImageConfig, instruction: Instruction): ConfigStep 
   const [kind = ''] = instruction.rest.split(/\s/, 1);
   const rest = instruction.rest.slice(kind.length).trim();
   const flag = (name: string): string => instruction.flags.find((flag) => flag.name === name)?.value ?? '';
-  const unknown = instruction.flags.find(({ name }) => !['interval', 'timeout', 'start-period', 'start-interval', 'retries'].includes(name));
+  const unknown = instruction.flags.find(
+    ({ name }) => !['interval', 'timeout', 'start-period', 'start-interval', 'retries'].includes(name),
+  );
   if (unknown !== undefined) throw parseError(instruction.line, `unknown flag: --${unknown.name}`);
   let test: readonly string[];
   switch (kind.toUpperCase()) {
@@ -159,34 +206,50 @@ function healthcheck(config: ImageConfig, instruction: Instruction): ConfigStep 
       test = json === null ? ['CMD-SHELL', rest] : ['CMD', ...json];
       break;
     }
-    default: throw parseError(instruction.line, `unknown type ${JSON.stringify(kind.toUpperCase())} in HEALTHCHECK (try CMD)`);
+    default:
+      throw parseError(instruction.line, `unknown type ${JSON.stringify(kind.toUpperCase())} in HEALTHCHECK (try CMD)`);
   }
   const retries = flag('retries');
-  if (retries !== '' && !/^\d+$/.test(retries)) throw parseError(instruction.line, `--retries must be at least 0 (not ${retries})`);
+  if (retries !== '' && !/^\d+$/.test(retries))
+    throw parseError(instruction.line, `--retries must be at least 0 (not ${retries})`);
   return {
     config: {
       ...config,
-      healthcheck: { test, intervalNs: durationNs(flag('interval')), timeoutNs: durationNs(flag('timeout')), startPeriodNs: durationNs(flag('start-period')), startIntervalNs: durationNs(flag('start-interval')), retries: Number(retries || 0) },
+      healthcheck: {
+        test,
+        intervalNs: durationNs(flag('interval')),
+        timeoutNs: durationNs(flag('timeout')),
+        startPeriodNs: durationNs(flag('start-period')),
+        startIntervalNs: durationNs(flag('start-interval')),
+        retries: Number(retries || 0),
+      },
     },
     comment: `HEALTHCHECK ${instruction.flags.map(({ name, value }) => `--${name}=${value} `).join('')}${JSON.stringify(test)}`,
   };
 }
 
-const UNIT_NS = { ns: 1, us: 1e3, 'µs': 1e3, ms: 1e6, s: 1e9, m: 60e9, h: 3600e9 } as const;
+const UNIT_NS = { ns: 1, us: 1e3, µs: 1e3, ms: 1e6, s: 1e9, m: 60e9, h: 3600e9 } as const;
 
 /** Go's time.ParseDuration: "1m30s"; "" is 0. */
 export function durationNs(text: string): number {
   if (text === '' || text === '0') return 0;
-  if (!/^(?:\d+(?:\.\d*)?(?:ns|us|µs|ms|s|m|h))+$/.test(text)) throw new EngineError('BODY_INVALID', `time: invalid duration ${JSON.stringify(text)}`);
+  if (!/^(?:\d+(?:\.\d*)?(?:ns|us|µs|ms|s|m|h))+$/.test(text))
+    throw new EngineError('BODY_INVALID', `time: invalid duration ${JSON.stringify(text)}`);
   let sum = 0;
-  for (const [, number, unit] of text.matchAll(/(\d+(?:\.\d*)?)(ns|us|µs|ms|s|m|h)/g)) sum += Number(number) * UNIT_NS[unit as keyof typeof UNIT_NS];
+  for (const [, number, unit] of text.matchAll(/(\d+(?:\.\d*)?)(ns|us|µs|ms|s|m|h)/g))
+    sum += Number(number) * UNIT_NS[unit as keyof typeof UNIT_NS];
   if (sum < 1e6) throw new EngineError('BODY_INVALID', `Interval ${JSON.stringify(text)} cannot be less than 1ms`);
   return Math.round(sum);
 }
 
 function onBuild(config: ImageConfig, instruction: Instruction): ConfigStep {
   const trigger = parseInstruction(instruction.rest, instruction.line);
-  if (trigger.name === 'ONBUILD') throw parseError(instruction.line, "Chaining ONBUILD via `ONBUILD ONBUILD` isn't allowed");
-  if (['MAINTAINER', 'FROM'].includes(trigger.name)) throw parseError(instruction.line, `${trigger.name} isn't allowed as an ONBUILD trigger`);
-  return { config: { ...config, onBuild: [...(config.onBuild ?? []), instruction.rest] }, comment: `ONBUILD ${instruction.rest}` };
+  if (trigger.name === 'ONBUILD')
+    throw parseError(instruction.line, "Chaining ONBUILD via `ONBUILD ONBUILD` isn't allowed");
+  if (['MAINTAINER', 'FROM'].includes(trigger.name))
+    throw parseError(instruction.line, `${trigger.name} isn't allowed as an ONBUILD trigger`);
+  return {
+    config: { ...config, onBuild: [...(config.onBuild ?? []), instruction.rest] },
+    comment: `ONBUILD ${instruction.rest}`,
+  };
 }

@@ -7,23 +7,45 @@ import { expandWord, expandWords, parsePairs } from './expand.ts';
 import { isIgnored, parseIgnore } from './ignore.ts';
 import { parseDockerfile } from './parse.ts';
 
-const names = (text: string) => parseDockerfile(text).instructions.map(({ name, rest, json, flags }) => ({ name, rest, json, flags }));
+const names = (text: string) =>
+  parseDockerfile(text).instructions.map(({ name, rest, json, flags }) => ({ name, rest, json, flags }));
 
 test('parseDockerfile: comments, continuation, flags and the JSON form', () => {
-  assert.deepEqual(names('# a comment\nfrom a AS b\n\nRUN echo 1 \\\n  # not part\n\n  && echo 2\nCOPY --from=b --chown=1:2 x y\nCMD ["a", "b"]\nENTRYPOINT [not json]\n'), [
-    { name: 'FROM', rest: 'a AS b', json: null, flags: [] },
-    { name: 'RUN', rest: 'echo 1   && echo 2', json: null, flags: [] },
-    { name: 'COPY', rest: 'x y', json: null, flags: [{ name: 'from', value: 'b' }, { name: 'chown', value: '1:2' }] },
-    { name: 'CMD', rest: '["a", "b"]', json: ['a', 'b'], flags: [] },
-    { name: 'ENTRYPOINT', rest: '[not json]', json: null, flags: [] },
-  ]);
+  assert.deepEqual(
+    names(
+      '# a comment\nfrom a AS b\n\nRUN echo 1 \\\n  # not part\n\n  && echo 2\nCOPY --from=b --chown=1:2 x y\nCMD ["a", "b"]\nENTRYPOINT [not json]\n',
+    ),
+    [
+      { name: 'FROM', rest: 'a AS b', json: null, flags: [] },
+      { name: 'RUN', rest: 'echo 1   && echo 2', json: null, flags: [] },
+      {
+        name: 'COPY',
+        rest: 'x y',
+        json: null,
+        flags: [
+          { name: 'from', value: 'b' },
+          { name: 'chown', value: '1:2' },
+        ],
+      },
+      { name: 'CMD', rest: '["a", "b"]', json: ['a', 'b'], flags: [] },
+      { name: 'ENTRYPOINT', rest: '[not json]', json: null, flags: [] },
+    ],
+  );
 });
 
 test('parseDockerfile: the escape directive and here-documents', () => {
-  const { escape, instructions } = parseDockerfile("# escape=`\nFROM a\nRUN one `\n two\nCOPY <<EOF <<-'RAW' /d/\nx $A\nEOF\n\ty\n\tRAW\nRUN true\n");
+  const { escape, instructions } = parseDockerfile(
+    "# escape=`\nFROM a\nRUN one `\n two\nCOPY <<EOF <<-'RAW' /d/\nx $A\nEOF\n\ty\n\tRAW\nRUN true\n",
+  );
   assert.equal(escape, '`');
-  assert.deepEqual(instructions.map(({ name }) => name), ['FROM', 'RUN', 'COPY', 'RUN']);
-  assert.deepEqual(instructions[2]!.heredocs, [{ name: 'EOF', content: 'x $A\n', expand: true }, { name: 'RAW', content: 'y\n', expand: false }]);
+  assert.deepEqual(
+    instructions.map(({ name }) => name),
+    ['FROM', 'RUN', 'COPY', 'RUN'],
+  );
+  assert.deepEqual(instructions[2]!.heredocs, [
+    { name: 'EOF', content: 'x $A\n', expand: true },
+    { name: 'RAW', content: 'y\n', expand: false },
+  ]);
 });
 
 test('parseDockerfile: refuses with the line', () => {
@@ -34,13 +56,29 @@ test('parseDockerfile: refuses with the line', () => {
   assert.throws(() => parseDockerfile('FROM a\nRUN <<EOF\nx'), /unterminated heredoc/);
 });
 
-const variables = new Map([['A', 'one'], ['E', ''], ['SP', 'x y']]);
+const variables = new Map([
+  ['A', 'one'],
+  ['E', ''],
+  ['SP', 'x y'],
+]);
 
 test('expandWord: substitutions as a shell does them', () => {
   for (const [text, expected] of [
-    ['$A-${A}', 'one-one'], ['${N:-d}', 'd'], ['${E:-d}', 'd'], ['${E-d}', ''], ['${A:+alt}', 'alt'], ['${N:+alt}', ''],
-    ['${N:-${A}}', 'one'], ["'$A'", '$A'], ['"$A b"', 'one b'], ['\\$A', '$A'], ['$', '$'], ['a\\ b', 'a b'], ['"\\n"', '\\n'],
-  ] as const) assert.equal(expandWord(text, variables), expected, text);
+    ['$A-${A}', 'one-one'],
+    ['${N:-d}', 'd'],
+    ['${E:-d}', 'd'],
+    ['${E-d}', ''],
+    ['${A:+alt}', 'alt'],
+    ['${N:+alt}', ''],
+    ['${N:-${A}}', 'one'],
+    ["'$A'", '$A'],
+    ['"$A b"', 'one b'],
+    ['\\$A', '$A'],
+    ['$', '$'],
+    ['a\\ b', 'a b'],
+    ['"\\n"', '\\n'],
+  ] as const)
+    assert.equal(expandWord(text, variables), expected, text);
   assert.throws(() => expandWord('"open', variables), /double-quote/);
   assert.throws(() => expandWord('${A', variables), /matching }/);
   assert.throws(() => expandWord('${N:?needed}', variables), /N: needed/);
@@ -51,7 +89,11 @@ test('expandWords: unquoted spaces part words, values do not', () => {
 });
 
 test('parsePairs: both forms', () => {
-  assert.deepEqual(parsePairs('A=1 B="x y" C=\'z\'', 1, 'ENV'), [['A', '1'], ['B', '"x y"'], ['C', "'z'"]]);
+  assert.deepEqual(parsePairs('A=1 B="x y" C=\'z\'', 1, 'ENV'), [
+    ['A', '1'],
+    ['B', '"x y"'],
+    ['C', "'z'"],
+  ]);
   assert.deepEqual(parsePairs('A all the rest', 1, 'ENV'), [['A', 'all the rest']]);
   assert.throws(() => parsePairs('A', 7, 'ENV'), /line 7: ENV must have two arguments/);
 });
@@ -59,19 +101,57 @@ test('parsePairs: both forms', () => {
 test('isIgnored: patterns, directories, exceptions', () => {
   const rules = parseIgnore('# c\n*.log\nnode_modules\n**/tmp\n!keep.log\ndocs/*\n!docs/a.md\n');
   const ignored = (path: string) => isIgnored(rules, path);
-  assert.deepEqual(['x.log', 'keep.log', 'a/x.log', 'node_modules/a/b', 'tmp', 'a/b/tmp/c', 'docs/b.md', 'docs/a.md', 'src/x'].map(ignored), [true, false, false, true, true, true, true, false, false]);
+  assert.deepEqual(
+    ['x.log', 'keep.log', 'a/x.log', 'node_modules/a/b', 'tmp', 'a/b/tmp/c', 'docs/b.md', 'docs/a.md', 'src/x'].map(
+      ignored,
+    ),
+    [true, false, false, true, true, true, true, false, false],
+  );
 });
 
 test('parseDockerfile, expandWord, parseIgnore: any text ends in a value or an expected error', () => {
-  const pieces = fc.array(fc.constantFrom('FROM a\n', 'RUN ', '\\\n', '<<EOF\n', 'EOF\n', '$', '${', ':-', '}', '"', "'", '#', ' ', '[', ']', '--x=', '\n', '\r\n', 'ü', '**', '/', '!'), { maxLength: 30 });
-  fc.assert(fc.property(pieces, (parts) => {
-    const text = parts.join('');
-    for (const attempt of [() => parseDockerfile(text), () => expandWord(text, variables), () => isIgnored(parseIgnore(text), 'a/b')]) {
-      try {
-        attempt();
-      } catch (error) {
-        assert.equal((error as Error).name, 'EngineError', `${JSON.stringify(text)}: ${String(error)}`);
+  const pieces = fc.array(
+    fc.constantFrom(
+      'FROM a\n',
+      'RUN ',
+      '\\\n',
+      '<<EOF\n',
+      'EOF\n',
+      '$',
+      '${',
+      ':-',
+      '}',
+      '"',
+      "'",
+      '#',
+      ' ',
+      '[',
+      ']',
+      '--x=',
+      '\n',
+      '\r\n',
+      'ü',
+      '**',
+      '/',
+      '!',
+    ),
+    { maxLength: 30 },
+  );
+  fc.assert(
+    fc.property(pieces, (parts) => {
+      const text = parts.join('');
+      for (const attempt of [
+        () => parseDockerfile(text),
+        () => expandWord(text, variables),
+        () => isIgnored(parseIgnore(text), 'a/b'),
+      ]) {
+        try {
+          attempt();
+        } catch (error) {
+          assert.equal((error as Error).name, 'EngineError', `${JSON.stringify(text)}: ${String(error)}`);
+        }
       }
-    }
-  }), { numRuns: 2000 });
+    }),
+    { numRuns: 2000 },
+  );
 });

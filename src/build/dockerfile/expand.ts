@@ -72,7 +72,7 @@ class Expander {
 
   #doubleQuoted(): string {
     let inner = '';
-    for (this.#at++; ; ) {
+    for (this.#at++; ;) {
       const c = this.#text[this.#at];
       if (c === undefined) throw unexpected('end of statement while looking for matching double-quote');
       if (c === '"') {
@@ -80,7 +80,8 @@ class Expander {
         return inner;
       }
       if (c === '$') inner += this.#variable();
-      else if (c === this.#escape && ['"', '$', this.#escape].includes(this.#text[this.#at + 1] ?? '')) inner += this.#escaped();
+      else if (c === this.#escape && ['"', '$', this.#escape].includes(this.#text[this.#at + 1] ?? ''))
+        inner += this.#escaped();
       else {
         inner += c;
         this.#at++;
@@ -109,13 +110,16 @@ class Expander {
     const value = this.#variables.get(name!);
     const given = operator.startsWith(':') ? value !== undefined && value !== '' : value !== undefined;
     const other = (): string => expandWord(word, this.#variables, this.#escape);
-    switch (operator.at(-1)) {
-      case '-': return given ? value! : other();
-      case '+': return given ? other() : '';
+    switch (operator.at(-1) ?? '') {
+      case '-':
+        return given ? value! : other();
+      case '+':
+        return given ? other() : '';
       case '?':
         if (given) return value!;
         throw unexpected(`${name}: ${other() || 'is not allowed to be unset'}`);
-      default: return value ?? '';
+      default:
+        return value ?? '';
     }
   }
 
@@ -139,13 +143,25 @@ export function parsePairs(text: string, line: number, instruction: string): [st
   const words = text.match(/(?:[^\s"'\\]|\\[\s\S]|"(?:[^"\\]|\\[\s\S])*"|'[^']*')+/g) ?? [];
   if (!words[0]!.includes('=')) {
     const match = /^(\S+)\s+([\s\S]+)$/.exec(text);
-    if (match === null) throw new EngineError('BODY_INVALID', `dockerfile parse error on line ${line}: ${instruction} must have two arguments`);
+    if (match === null)
+      throw new EngineError(
+        'BODY_INVALID',
+        `dockerfile parse error on line ${line}: ${instruction} must have two arguments`,
+      );
     return [[match[1]!, match[2]!]];
   }
   return words.map((word) => {
     const at = word.indexOf('=');
-    if (at < 0) throw new EngineError('BODY_INVALID', `dockerfile parse error on line ${line}: Syntax error - can't find = in ${JSON.stringify(word)}. Must be of the form: name=value`);
-    if (at === 0) throw new EngineError('BODY_INVALID', `dockerfile parse error on line ${line}: ${instruction} names can not be blank`);
+    if (at < 0)
+      throw new EngineError(
+        'BODY_INVALID',
+        `dockerfile parse error on line ${line}: Syntax error - can't find = in ${JSON.stringify(word)}. Must be of the form: name=value`,
+      );
+    if (at === 0)
+      throw new EngineError(
+        'BODY_INVALID',
+        `dockerfile parse error on line ${line}: ${instruction} names can not be blank`,
+      );
     return [word.slice(0, at), word.slice(at + 1)];
   });
 }

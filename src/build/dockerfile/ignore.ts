@@ -13,7 +13,11 @@ export function parseIgnore(text: string): IgnoreRule[] {
     if (line === '' || raw.startsWith('#')) continue;
     const exclude = !line.startsWith('!');
     if (!exclude) line = line.slice(1).trim();
-    const path = line.replace(/\/+/g, '/').replace(/^\.?\//, '').replace(/\/$/, '').replace(/^\.\//, '');
+    const path = line
+      .replace(/\/+/g, '/')
+      .replace(/^\.?\//, '')
+      .replace(/\/$/, '')
+      .replace(/^\.\//, '');
     if (path === '' || path === '.') continue;
     rules.push({ matches: globToRegExp(path), exclude });
   }
@@ -50,7 +54,10 @@ export function globToRegExp(glob: string): RegExp {
       const end = glob.indexOf(']', at + 2);
       if (end === -1) source += '\\[';
       else {
-        source += `[${glob.slice(at + 1, end).replace(/^!/, '^').replaceAll('\\', '\\\\')}]`;
+        source += `[${glob
+          .slice(at + 1, end)
+          .replace(/^!/, '^')
+          .replaceAll('\\', '\\\\')}]`;
         at = end;
       }
     } else if (c === '\\' && at + 1 < glob.length) source += escapeRegExp(glob[++at]!);

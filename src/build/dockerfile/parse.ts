@@ -31,7 +31,26 @@ export interface Dockerfile {
   readonly instructions: readonly Instruction[];
 }
 
-const NAMES = new Set(['ADD', 'ARG', 'CMD', 'COPY', 'ENTRYPOINT', 'ENV', 'EXPOSE', 'FROM', 'HEALTHCHECK', 'LABEL', 'MAINTAINER', 'ONBUILD', 'RUN', 'SHELL', 'STOPSIGNAL', 'USER', 'VOLUME', 'WORKDIR']);
+const NAMES = new Set([
+  'ADD',
+  'ARG',
+  'CMD',
+  'COPY',
+  'ENTRYPOINT',
+  'ENV',
+  'EXPOSE',
+  'FROM',
+  'HEALTHCHECK',
+  'LABEL',
+  'MAINTAINER',
+  'ONBUILD',
+  'RUN',
+  'SHELL',
+  'STOPSIGNAL',
+  'USER',
+  'VOLUME',
+  'WORKDIR',
+]);
 const WITH_HEREDOC = new Set(['ADD', 'COPY', 'RUN']);
 const WITH_JSON = new Set(['ADD', 'CMD', 'COPY', 'ENTRYPOINT', 'RUN', 'SHELL', 'VOLUME']);
 
@@ -43,7 +62,7 @@ export function parseDockerfile(text: string): Dockerfile {
   const lines = text.replace(/^\ufeff/, '').split(/\r?\n/);
   const escape = escapeDirective(lines);
   const instructions: Instruction[] = [];
-  for (let at = 0; at < lines.length; ) {
+  for (let at = 0; at < lines.length;) {
     const first = at;
     const { joined, next } = joinLines(lines, at, escape);
     at = next;
@@ -52,7 +71,9 @@ export function parseDockerfile(text: string): Dockerfile {
     const words = WITH_HEREDOC.has(instruction.name) && instruction.json === null ? heredocWords(instruction.rest) : [];
     const heredocs: Heredoc[] = [];
     for (const word of words) {
-      const end = lines.findIndex((line, index) => index >= at && (word.chomp ? line.replace(/^\t+/, '') : line) === word.name);
+      const end = lines.findIndex(
+        (line, index) => index >= at && (word.chomp ? line.replace(/^\t+/, '') : line) === word.name,
+      );
       if (end === -1) throw parseError(first + 1, `unterminated heredoc`);
       const body = lines.slice(at, end).map((line) => (word.chomp ? line.replace(/^\t+/, '') : line));
       heredocs.push({ name: word.name, expand: word.expand, content: body.map((line) => `${line}\n`).join('') });
@@ -60,7 +81,11 @@ export function parseDockerfile(text: string): Dockerfile {
     }
     instructions.push({ ...instruction, heredocs });
   }
-  if (instructions.length === 0) throw new EngineError('BODY_INVALID', text === '' ? 'the Dockerfile cannot be empty' : 'failed to parse Dockerfile: file with no instructions');
+  if (instructions.length === 0)
+    throw new EngineError(
+      'BODY_INVALID',
+      text === '' ? 'the Dockerfile cannot be empty' : 'failed to parse Dockerfile: file with no instructions',
+    );
   return { escape, instructions };
 }
 
@@ -70,8 +95,17 @@ export function parseInstruction(text: string, line: number): Instruction {
   const name = match[1]!.toUpperCase();
   if (!NAMES.has(name)) throw parseError(line, `unknown instruction: ${match[1]}`);
   const { flags, rest } = takeFlags(match[2] ?? '', line);
-  if (rest === '' && !['CMD', 'ENTRYPOINT'].includes(name)) throw parseError(line, `${name} requires at least one argument`);
-  return { name, original: text, rest, flags, json: WITH_JSON.has(name) ? parseJsonForm(rest) : null, heredocs: [], line };
+  if (rest === '' && !['CMD', 'ENTRYPOINT'].includes(name))
+    throw parseError(line, `${name} requires at least one argument`);
+  return {
+    name,
+    original: text,
+    rest,
+    flags,
+    json: WITH_JSON.has(name) ? parseJsonForm(rest) : null,
+    heredocs: [],
+    line,
+  };
 }
 
 /** `# escape=` counts only before anything that is not a directive. */
@@ -80,7 +114,11 @@ function escapeDirective(lines: readonly string[]): '\\' | '`' {
     const match = /^#\s*([a-z][a-z0-9]*)\s*=\s*(\S.*?)\s*$/i.exec(line.trim());
     if (match === null) return '\\';
     if (match[1]!.toLowerCase() !== 'escape') continue;
-    if (match[2] !== '\\' && match[2] !== '`') throw new EngineError('BODY_INVALID', `dockerfile parse error: invalid escape token '${match[2]}' does not match \` or \\`);
+    if (match[2] !== '\\' && match[2] !== '`')
+      throw new EngineError(
+        'BODY_INVALID',
+        `dockerfile parse error: invalid escape token '${match[2]}' does not match \` or \\`,
+      );
     return match[2];
   }
   return '\\';
@@ -107,7 +145,7 @@ function joinLines(lines: readonly string[], start: number, escape: string): { j
 function takeFlags(text: string, line: number): { flags: Instruction['flags']; rest: string } {
   const flags: { name: string; value: string }[] = [];
   let rest = text.trimStart();
-  for (let match; (match = /^--([a-zA-Z][\w-]*)(?:=((?:"[^"]*"|'[^']*'|\\.|[^\s])*))?(?=\s|$)/.exec(rest)) !== null; ) {
+  for (let match; (match = /^--([a-zA-Z][\w-]*)(?:=((?:"[^"]*"|'[^']*'|\\.|[^\s])*))?(?=\s|$)/.exec(rest)) !== null;) {
     if (flags.some(({ name }) => name === match![1])) throw parseError(line, `duplicate flag specified: ${match[1]}`);
     flags.push({ name: match[1]!, value: (match[2] ?? '').replace(/^(["'])(.*)\1$/s, '$2') });
     rest = rest.slice(match[0].length).trimStart();
@@ -127,5 +165,9 @@ export function parseJsonForm(text: string): readonly string[] | null {
 }
 
 function heredocWords(text: string): { name: string; expand: boolean; chomp: boolean }[] {
-  return [...text.matchAll(/(?:^|\s)\d*<<(-?)\s*(["']?)([a-zA-Z_][\w.]*)\2/g)].map(([, dash, quote, name]) => ({ name: name!, expand: quote === '', chomp: dash === '-' }));
+  return [...text.matchAll(/(?:^|\s)\d*<<(-?)\s*(["']?)([a-zA-Z_][\w.]*)\2/g)].map(([, dash, quote, name]) => ({
+    name: name!,
+    expand: quote === '',
+    chomp: dash === '-',
+  }));
 }
