@@ -13,7 +13,7 @@ import { eventually, TestDaemon, type Answer } from '../support/daemon.ts';
 import { Random } from '../support/random.ts';
 
 const SEED = Number(process.env['SEED'] ?? Date.now() % 1_000_000);
-const KILLS = 6;
+const KILLS = Number(process.env['KILLS'] ?? 6);
 
 /** Appends the next number to a file, syncs it, and only then says so: in a place of its own, synced likewise. */
 const WRITER = `
