@@ -14,9 +14,9 @@ import type { Exec, ExecConfig } from './port.ts';
 
 /** moby: how long a resize waits for the start. */
 const READY_MS = 10_000;
-/** How long one is known after its end. */
-const KEPT_MS = 3_600_000;
-const SWEEP_MS = 600_000;
+/** How long one is known after its end: 5 to 10 minutes, as in moby (execCommandGC). Health checks are many. */
+const KEPT_MS = 600_000;
+const SWEEP_MS = 300_000;
 /** Of one container, ended ones included; the oldest that ended go first. */
 const EXECS_MAX = 5_000;
 /** moby: "default to 126 (EACCES) if we fail to start the exec without setting an exit code". */

@@ -66,7 +66,7 @@ export interface Supervisor extends AsyncDisposable {
   /** Aborted when the container's present (or next, if it does not run) run ends: for log followers. */
   runEnded(id: string): AbortSignal;
 
-  /** Execs live in memory only; they are known from creation until an hour after their end or the removal of the container. */
+  /** Those that run are known again after a restart of the daemon; all are known from creation until ten minutes after their end or the removal of the container. */
   execCreate(id: string, exec: ExecConfig): Promise<string>;
   exec(execId: string): Exec | undefined;
   execs(id: string): readonly Exec[];
