@@ -10,6 +10,7 @@ set -eu
 cd "$(dirname "$0")/.."
 out=$(mkdir -p "$1" && cd "$1" && pwd)
 shift
+PATH=$PWD/node_modules/.bin:$PATH # Node.js 24
 bench=${BENCH:-../shared/bench}
 runtime=${RUNTIME:-crun}
 engines=${ENGINES:-longshore dockerd podman}

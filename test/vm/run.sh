@@ -61,12 +61,12 @@ ln -s ../node/bin/node "$stage/node_modules/.bin/node"
 if docker=$(PATH=$PATH:$tree/build/tools command -v docker); then cp -L "$docker" "$stage/build/tools/docker"; fi
 # Compiled here, from what is in the stage: the machine has no compiler, and another build may be at work in the tree.
 mkdir -p "$cache/native"
-if [ -n "${LSVM_REVISION:-}" ] || [ ! -e "$cache/native/exec-helper" ] || [ -n "$(find native -type f -newer "$cache/native/shim")" ]; then
+if [ -n "${LSVM_REVISION:-}" ] || [ ! -e "$cache/native/shim" ] || [ -n "$(find native -type f -newer "$cache/native/shim")" ]; then
   sh "$stage/native/build.sh" >&2
-  cp "$stage/dist/shim" "$stage/dist/exec-helper" "$stage/dist/init" "$cache/native/"
+  cp "$stage"/dist/* "$cache/native/"
 else
   mkdir -p "$stage/dist"
-  cp "$cache/native/shim" "$cache/native/exec-helper" "$cache/native/init" "$stage/dist/"
+  cp "$cache"/native/* "$stage/dist/"
 fi
 if ! (cd "$stage" && "$tree/node_modules/.bin/node" "$tree/scripts/bundle.mjs") >&2; then
   say "the bundle cannot be built: the daemon will run from source"
