@@ -3,7 +3,8 @@
  * Source: moby daemon/logger/loginfo.go, loggerutils/log_tag.go (v28).
  */
 import { compileGoRegExp, type GoRegExp } from './go-regexp.ts';
-import { AT_START, refuseAtStart, type Options } from './option-values.ts';
+import { checkTag, expandTag } from './log-tag.ts';
+import { AT_START, type Options } from './option-values.ts';
 
 /** What attributes are taken from. */
 export interface LogSubject {
@@ -61,7 +62,7 @@ export function logAttributes(selection: AttributeSelection, subject: LogSubject
   const labels = new Map(Object.entries(subject.labels));
   pick(attributes, labels, selection.labels, selection.labelsRegex);
   pick(attributes, variables, selection.env, selection.envRegex);
-  const tag = selection.tag === '' ? '' : expandTag(selection.tag, subject);
+  const tag = selection.tag === '' ? '' : expandTag(selection.tag, subject, attributes);
   if (tag !== '') attributes['tag'] = tag;
   return attributes;
 }
@@ -77,34 +78,4 @@ function pick(
     if (value !== undefined) into[name] = value;
   }
   if (regex !== null) for (const [name, value] of from) if (regex.test(name)) into[name] = value;
-}
-
-const SHORT = 12;
-const TAG_FIELD = /\{\{\s*\.(\w+)\s*\}\}/g;
-const TAG_FIELDS: Readonly<Record<string, (subject: LogSubject) => string>> = {
-  ID: (subject) => subject.containerId.slice(0, SHORT),
-  FullID: (subject) => subject.containerId,
-  Name: (subject) => subject.containerName,
-  ImageID: (subject) => subject.imageId.slice(0, SHORT), // of "sha256:…", as Docker's
-  ImageFullID: (subject) => subject.imageId,
-  ImageName: (subject) => subject.imageName,
-  Command: (subject) => subject.command.join(' '),
-  DaemonName: () => 'docker',
-};
-
-export function expandTag(tag: string, subject: LogSubject): string {
-  return tag.replace(TAG_FIELD, (_, field: string) => TAG_FIELDS[field]?.(subject) ?? '');
-}
-
-/** Go's template language is not built in; the fields that Docker documents are. */
-function checkTag(tag: string): void {
-  for (const [, field = ''] of tag.matchAll(TAG_FIELD)) {
-    if (!Object.hasOwn(TAG_FIELDS, field)) {
-      refuseAtStart(
-        `template: log-tag:1:2: executing "log-tag" at <.${field}>: can't evaluate field ${field} in type *logger.Info`,
-      );
-    }
-  }
-  if (/\{\{|\}\}/.test(tag.replace(TAG_FIELD, '')))
-    refuseAtStart(`log opt 'tag': only {{.Field}} is supported, not ${JSON.stringify(tag)}`);
 }

@@ -78,7 +78,7 @@ suite('parseLogOptions', () => {
       ],
       ['json-file', { 'labels-regex': '(' }, 'LOG_OPTION_INVALID', null],
       ['json-file', { tag: '{{.Nope}}' }, 'LOG_OPTION_INVALID', null],
-      ['json-file', { tag: '{{if .ID}}x{{end}}' }, 'LOG_OPTION_INVALID', null],
+      ['json-file', { tag: '{{range .ContainerEnv}}x{{end}}' }, 'LOG_OPTION_INVALID', null],
       [
         'json-file',
         { compress: 'true', 'max-size': '1m' },

@@ -7,7 +7,6 @@ import { EngineError } from '../core/engine-error.ts';
 import type { LogDriver, MessageSource } from './drivers/driver.ts';
 import { SERVICE_DRIVERS } from './drivers/drivers.ts';
 import {
-  expandTag,
   logAttributes,
   selectionOf,
   NO_SELECTION,
@@ -24,6 +23,7 @@ import {
   requireInteger,
   type Options,
 } from './option-values.ts';
+import { expandTag } from './log-tag.ts';
 import type { LogFileOptions, TendedLog } from './port.ts';
 
 /** Unlike Docker's json-file, output is bounded when nothing is asked. */
@@ -143,13 +143,14 @@ function messageSource(
   subject: LogSubject,
 ): MessageSource {
   const { selection } = config;
+  const attributes = logAttributes({ ...selection, tag: '' }, subject);
   // Only of splunk may the tag be empty on purpose. Source: moby loggerutils.ParseLogTag.
   const template = options['tag'] === '' && config.driver === 'splunk' ? '' : selection.tag || '{{.ID}}';
   return {
     options,
     subject,
-    tag: expandTag(template, subject),
-    attributes: logAttributes({ ...selection, tag: '' }, subject),
+    tag: expandTag(template, subject, attributes),
+    attributes,
   };
 }
 
