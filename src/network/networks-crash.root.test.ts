@@ -19,13 +19,14 @@ import type { AttachRequest, NetworkSpec } from './port.ts';
 import { decodeSandbox, type SandboxRecord } from './records.ts';
 
 const PART = 'LONGSHORE_NETWORK_CRASH';
-const ROUNDS = 5;
+const ROUNDS = Number(process.env['ROUNDS'] ?? 5);
+const TIMEOUT_MS = ROUNDS * 20_000;
 
 const part = process.env[PART];
 if (part === undefined) {
   test(
     'recover: a daemon killed at any moment leaves nothing that the next one does not know',
-    { timeout: 120_000 },
+    { timeout: TIMEOUT_MS + 20_000 },
     async () => {
       const env = { ...process.env, [PART]: 'inside', NODE_TEST_CONTEXT: undefined };
       const command = [
@@ -37,13 +38,13 @@ if (part === undefined) {
         '--test-reporter=tap',
         import.meta.filename,
       ];
-      await promisify(execFile)('unshare', command, { env, timeout: 110_000, maxBuffer: 1 << 24 }).catch(
+      await promisify(execFile)('unshare', command, { env, timeout: TIMEOUT_MS + 10_000, maxBuffer: 1 << 24 }).catch(
         (error: { stdout?: string; stderr?: string }) => assert.fail(`${error.stdout ?? ''}\n${error.stderr ?? ''}`),
       );
     },
   );
 } else if (part === 'inside') {
-  test('killed and recovered', { timeout: 100_000 }, killAndRecover);
+  test('killed and recovered', { timeout: TIMEOUT_MS }, killAndRecover);
 } else {
   await churn(part);
 }
