@@ -162,7 +162,7 @@ export async function openEngine({
     files: kernel.files,
     mounts: kernel.mounts,
     cgroups: kernel.cgroups,
-    userNamespaces: new UserNamespaces({ kernel, holder: nativeProgram('holder'), execRoot }),
+    userNamespaces: new UserNamespaces({ kernel, holder: isRemapped(ids) ? nativeProgram('holder') : '', execRoot }),
     host,
     daemon: {
       ids,
