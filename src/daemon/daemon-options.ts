@@ -26,7 +26,7 @@ export interface DaemonOptions {
   readonly defaultRuntime: string;
   readonly runtimes: Readonly<Record<string, { readonly path: string; readonly args: readonly string[] }>>;
   readonly cgroupParent: string;
-  /** "": chosen by the host. */
+  /** "": cgroupfs. */
   readonly cgroupDriver: '' | 'cgroupfs' | 'systemd';
   /** Of all containers together; 0: as the kernel has it. */
   readonly cpuRealtime: { readonly periodUs: number; readonly runtimeUs: number };

@@ -9,12 +9,16 @@ import type { Cgroups } from '../kernel/port.ts';
 import { parseSeccompProfile } from '../runtime/spec/seccomp.ts';
 import type { DaemonOptions } from './daemon-options.ts';
 
-/** @throws {EngineError} HOST_UNSUPPORTED, PARAMETER_INVALID */
+/**
+ * Docker takes systemd where it runs the host and cgroups are v2. Here it has to be asked for (issue 7): systemd removes a
+ * scope as soon as it is empty, at times before the shim has read that the OOM killer was there.
+ * @throws {EngineError} HOST_UNSUPPORTED, PARAMETER_INVALID
+ */
 export function decideCgroupDriver(
   { cgroupDriver: asked, cgroupParent, cpuRealtime }: DaemonOptions,
   { version, systemd }: Pick<Cgroups, 'version' | 'systemd'>,
 ): 'cgroupfs' | 'systemd' {
-  const driver = asked === '' ? (version === 'v2' && systemd ? 'systemd' : 'cgroupfs') : asked;
+  const driver = asked === '' ? 'cgroupfs' : asked;
   if (driver === 'systemd' && !systemd) {
     throw new EngineError(
       'HOST_UNSUPPORTED',

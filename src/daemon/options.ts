@@ -169,7 +169,7 @@ export const OPTIONS = [
     key: 'exec-opts',
     fallback: [],
     group: 'Running containers',
-    help: 'native.cgroupdriver=cgroupfs or systemd; if not given, systemd where it runs the host and cgroups are v2',
+    help: 'native.cgroupdriver=cgroupfs or systemd; cgroupfs if not given',
   },
   {
     flag: 'cpu-rt-period',

@@ -5,6 +5,7 @@
  * What it knows of live containers is in memory only: after a restart of the daemon, recover() asks the shims.
  */
 import { access, mkdir, rm } from 'node:fs/promises';
+import { posix } from 'node:path';
 import type { Duplex } from 'node:stream';
 
 import { EngineError, messageOf } from '../core/engine-error.ts';
@@ -49,7 +50,7 @@ import type {
 import { readOomMemory, type OomMemory } from './oom-memory.ts';
 import { asksForRealtime, ensureRealtime, type RealtimeShare } from './realtime.ts';
 import { hasFlags, SeccompCache } from './seccomp-cache.ts';
-import { updateUnit } from './systemd-unit.ts';
+import { unitAssignments, updateUnit } from './systemd-unit.ts';
 import { ShimLink, type RunIdentity } from './shim-link.ts';
 import type { OciResources } from './spec/resources.ts';
 import { startError } from './start-error.ts';
@@ -252,13 +253,12 @@ class OciRuntime implements Runtime {
   }
 
   update(id: string, resources: object): Promise<void> {
-    const { cgroupPath, directory, runtime } = this.#linkOf(id).identity;
+    const { cgroupPath } = this.#linkOf(id).identity;
     const { cgroups, processes } = this.#options.kernel;
-    const entry = this.#options.systemdCgroup === true ? this.#options.runtimes[runtime] : undefined;
-    if (entry === undefined) return updateCgroup(cgroups, cgroupPath, resources as OciResources);
-    const options = [...this.#runtimeOptions(entry), '--root', this.#runtimeRoot(runtime)];
-    return updateCgroup(cgroups, cgroupPath, resources as OciResources, () =>
-      updateUnit({ processes, path: entry.path, options, id, directory, resources }),
+    const limits = resources as OciResources;
+    if (this.#options.systemdCgroup !== true) return updateCgroup(cgroups, cgroupPath, limits);
+    return updateCgroup(cgroups, cgroupPath, limits, () =>
+      updateUnit(processes, posix.basename(cgroupPath), unitAssignments(limits, cgroups.version)),
     );
   }
 

@@ -6,6 +6,8 @@
 import { mkdir, readFile, rm, writeFile } from 'node:fs/promises';
 
 import { cgroupPathOf, isUnit } from './spec/cgroup-path.ts';
+import type { OciResources } from './spec/resources.ts';
+import { unitAnnotations } from './systemd-unit.ts';
 
 const ANNOTATION_RUN = 'org.longshore.run';
 const ANNOTATION_BOOT = 'org.longshore.boot';
@@ -31,6 +33,7 @@ interface Config {
   readonly linux?: {
     readonly seccomp?: object;
     readonly cgroupsPath?: string;
+    readonly resources?: OciResources;
     readonly namespaces?: readonly { readonly type: string }[];
     readonly mountLabel?: string;
   };
@@ -60,7 +63,7 @@ export async function writeConfig(
     annotations: {
       ...annotations,
       ...(filter === null ? {} : { [ANNOTATION_SECCOMP]: filter }),
-      ...(isUnit(linux.cgroupsPath) ? { [ANNOTATION_SUBGROUP]: '' } : {}),
+      ...(isUnit(linux.cgroupsPath) ? { [ANNOTATION_SUBGROUP]: '', ...unitAnnotations(linux.resources) } : {}),
       [ANNOTATION_RUN]: `${record.run}`,
       [ANNOTATION_BOOT]: record.bootId,
       [ANNOTATION_RUNTIME]: record.runtime,
