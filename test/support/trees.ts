@@ -50,7 +50,7 @@ export async function makeTree(root: string, files: Files, { huge }: { readonly 
   await files.makeNode(`${root}/d/null`, 0o020666, 1, 3);
   await files.makeNode(`${root}/d/block`, 0o060640, 259, 0x12345);
   await files.makeNode(`${root}/d/fifo`, 0o010600, 0, 0);
-  await symlink('../../../../etc/passwd', `${root}/d/out`);
+  await symlink('/etc/passwd', `${root}/d/out`);
   await lchown(`${root}/d/out`, 7, 8);
   await symlink('x'.repeat(1000), `${root}/d/long-link`);
   await symlink(Buffer.from('caf\xe9', 'latin1'), `${root}/d/latin1-link`);
@@ -78,6 +78,7 @@ export async function makeTree(root: string, files: Files, { huge }: { readonly 
   await sparse.truncate(40_000_000);
   await sparse.close();
   if (huge) {
+    await symlink('../../../../etc/passwd', `${root}/d/above`); // layers may have it, copies may not
     const file = await open(`${root}/huge`, 'wx');
     await file.write('far', HUGE_BYTES - 4096);
     await file.truncate(HUGE_BYTES);
