@@ -5,10 +5,12 @@ import { mkdtemp, open, utimes, writeFile } from 'node:fs/promises';
 import { basename, join } from 'node:path';
 
 import { EngineError, messageOf } from '../core/engine-error.ts';
+import { decompress, detectCompression } from '../image/compression.ts';
 import { findItems, type CopyPart, type CopySource } from './copy-source.ts';
 
 export type Fetch = (url: string) => Promise<Response>;
 
+const TAR_BLOCK_BYTES = 512;
 const FETCHED_BYTES_MAX = 2 ** 32;
 
 export async function addSources(
@@ -61,15 +63,33 @@ async function archiveAt(path: string): Promise<CopyPart['unpack']> {
   await using file = await open(path, 0o400000 /* O_NOFOLLOW */).catch(() => null);
   if (file === null || !(await file.stat()).isFile()) return null;
   const { buffer } = await file.read(Buffer.alloc(512), 0, 512, 0);
-  const compressed = [
-    [0x1f, 0x8b],
-    [0x42, 0x5a, 0x68],
-    [0xfd, 0x37, 0x7a, 0x58, 0x5a, 0],
-    [0x28, 0xb5, 0x2f, 0xfd],
-  ].some((magic) => magic.every((byte, n) => buffer[n] === byte));
-  const plain = buffer.toString('latin1', 257, 262) === 'ustar';
-  if (!plain && !(compressed && /\.(tar|tgz|tbz2?|txz|tzst)(\.|$)|\.tar\./.test(basename(path)))) return null;
+  const plain = isTarHeader(buffer);
+  if (!plain && (detectCompression(buffer) === 'none' || !isTarHeader(await unpackedStart(path)))) return null;
   const hash = createHash('sha256');
   for await (const chunk of createReadStream(path)) hash.update(chunk as Buffer);
   return { digest: `file:${hash.digest('hex')}`, tar: () => createReadStream(path) };
+}
+
+/** The first block of what is compressed; empty when it is damaged. */
+async function unpackedStart(path: string): Promise<Buffer> {
+  const chunks: Buffer[] = [];
+  try {
+    for await (const chunk of await decompress(createReadStream(path), { allowPrograms: true })) {
+      chunks.push(Buffer.from(chunk));
+      if (chunks.reduce((sum, { length }) => sum + length, 0) >= TAR_BLOCK_BYTES) break;
+    }
+  } catch {
+    return Buffer.alloc(0);
+  }
+  return Buffer.concat(chunks);
+}
+
+/** Magic of POSIX and GNU, or the checksum of older ones. */
+function isTarHeader(block: Buffer): boolean {
+  if (block.length < TAR_BLOCK_BYTES) return false;
+  if (block.toString('latin1', 257, 262) === 'ustar') return true;
+  const written = Number.parseInt(block.toString('latin1', 148, 156), 8);
+  let sum = 0;
+  for (let at = 0; at < TAR_BLOCK_BYTES; at++) sum += at >= 148 && at < 156 ? 0x20 : block[at]!;
+  return written === sum && block[0] !== 0;
 }

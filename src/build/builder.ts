@@ -369,10 +369,14 @@ class Build {
     if (stage === undefined) {
       if (/^\d+$/.test(from))
         throw new EngineError('BODY_INVALID', `invalid from flag value ${from}: invalid context value`);
-      const pulling = this.#baseImage(from);
-      let next = await pulling.next();
-      while (next.done !== true) next = await pulling.next();
-      imageId = next.value.id;
+      try {
+        const pulling = this.#baseImage(from);
+        let next = await pulling.next();
+        while (next.done !== true) next = await pulling.next();
+        imageId = next.value.id;
+      } catch (error) {
+        throw new EngineError('BODY_INVALID', `invalid from flag value ${from}: ${messageOf(error)}`, { cause: error });
+      }
     }
     if (imageId === undefined || imageId === '')
       throw new EngineError('BODY_INVALID', `invalid from flag value ${from}: it holds no files`);
