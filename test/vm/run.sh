@@ -61,8 +61,9 @@ ln -s ../node/bin/node "$stage/node_modules/.bin/node"
 if docker=$(PATH=$PATH:$tree/build/tools command -v docker); then cp -L "$docker" "$stage/build/tools/docker"; fi
 # Compiled here, from what is in the stage: the machine has no compiler, and another build may be at work in the tree.
 mkdir -p "$cache/native"
-if [ -n "${LSVM_REVISION:-}" ] || [ ! -e "$cache/native/shim" ] || [ -n "$(find native -type f -newer "$cache/native/shim")" ]; then
+if [ -n "${LSVM_REVISION:-}" ] || [ ! -e "$cache/native/escape-probe" ] || [ -n "$(find native -type f -newer "$cache/native/shim")" ]; then
   sh "$stage/native/build.sh" >&2
+  "$(command -v musl-gcc || echo gcc)" -static -O1 -o "$stage/dist/escape-probe" test/support/escape-probe.c >&2
   cp "$stage"/dist/* "$cache/native/"
 else
   mkdir -p "$stage/dist"
