@@ -122,7 +122,9 @@ function elementsInScript(script: string): Map<string, Set<string>> {
 /** What `nft list table` shows, by set. Exported for its test. */
 export function elementsInListing(listing: string): Map<string, string[]> {
   const found = new Map<string, string[]>();
-  for (const [, set = '', body = ''] of listing.matchAll(/^\t(?:set|map) (\S+) \{(?: # handle \d+)?\n([\s\S]*?)^\t\}/gm)) {
+  for (const [, set = '', body = ''] of listing.matchAll(
+    /^\t(?:set|map) (\S+) \{(?: # handle \d+)?\n([\s\S]*?)^\t\}/gm,
+  )) {
     const elements = /elements = \{([\s\S]*?)\}/.exec(body)?.[1];
     if (elements === undefined) continue;
     found.set(
