@@ -4,14 +4,12 @@ import { createReadStream } from 'node:fs';
 import { mkdtemp, open, utimes, writeFile } from 'node:fs/promises';
 import { basename, join } from 'node:path';
 
-import { EngineError, messageOf } from '../core/engine-error.ts';
+import { EngineError } from '../core/engine-error.ts';
 import { decompress, detectCompression } from '../image/compression.ts';
+import { download, type Fetch } from './download.ts';
 import { findItems, type CopyPart, type CopySource } from './copy-source.ts';
 
-export type Fetch = (url: string) => Promise<Response>;
-
 const TAR_BLOCK_BYTES = 512;
-const FETCHED_BYTES_MAX = 2 ** 32;
 
 export async function addSources(
   { fetch, removeTree }: { readonly fetch: Fetch; readonly removeTree: (path: string) => Promise<void> },
@@ -44,16 +42,10 @@ export async function addSources(
 async function fetchFile(fetch: Fetch, url: string, directory: string): Promise<string> {
   const name = basename(new URL(url).pathname);
   if (name === '' || name === '/') throw new EngineError('BODY_INVALID', `cannot determine filename from url: ${url}`);
-  const answer = await fetch(url).catch((error: unknown) => {
-    throw new EngineError('BODY_INVALID', `ADD failed: ${url}: ${messageOf(error)}`, { cause: error });
-  });
-  if (!answer.ok)
-    throw new EngineError('BODY_INVALID', `ADD failed: ${url} answered ${answer.status} ${answer.statusText}`);
-  if (Number(answer.headers.get('content-length') ?? 0) > FETCHED_BYTES_MAX)
-    throw new EngineError('BODY_INVALID', `ADD failed: ${url} is too large`);
+  const { headers, chunks } = await download(fetch, url);
   const path = join(directory, name);
-  await writeFile(path, answer.body ?? '', { mode: 0o600 });
-  const modified = Date.parse(answer.headers.get('last-modified') ?? '');
+  await writeFile(path, chunks, { mode: 0o600 });
+  const modified = Date.parse(headers.get('last-modified') ?? '');
   if (!Number.isNaN(modified)) await utimes(path, modified / 1000, modified / 1000);
   return name;
 }

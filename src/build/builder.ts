@@ -2,7 +2,7 @@
  * The classic builder: a Dockerfile's instructions one after the other, each an image of its own, so that the next
  * build finds it again. Prints what Docker's prints. Source: moby builder/dockerfile (v28).
  */
-import { mkdtemp, readFile } from 'node:fs/promises';
+import { mkdtemp, readFile, writeFile } from 'node:fs/promises';
 import { join, posix } from 'node:path';
 
 import type { Containers } from '../container/port.ts';
@@ -11,10 +11,11 @@ import { newId, shortId } from '../core/id.ts';
 import type { Logger } from '../core/log.ts';
 import { EMPTY_CONFIG } from '../image/image-config.ts';
 import type { Digest, Image, ImageConfig, Images, Progress, TreeArchive } from '../image/port.ts';
-import { addSources, type Fetch } from './add-step.ts';
+import { addSources } from './add-step.ts';
 import { findCached } from './cache.ts';
 import { copyDigest, findItems, type CopySource } from './copy-source.ts';
 import { copyFlags, ownership, unpackPart, type LookUpOwner } from './copy-step.ts';
+import { remoteContext, type Fetch } from './download.ts';
 import { expandWord, expandWords } from './dockerfile/expand.ts';
 import { parseIgnore } from './dockerfile/ignore.ts';
 import {
@@ -41,6 +42,7 @@ export interface BuilderNeeds {
   readonly logger: Logger;
 }
 
+const DOCKERFILE = 'Dockerfile';
 const DEFAULT_PATH = 'PATH=/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin';
 
 export function createBuilder(needs: BuilderNeeds): Builder {
@@ -56,6 +58,7 @@ class Build {
   readonly #undo = new AsyncDisposableStack();
   readonly #usedArguments = new Set<string>();
   #context: CopySource | null = null;
+  #dockerfileName: string;
   #escape = '\\';
   #step = 0;
   #steps = 0;
@@ -63,6 +66,7 @@ class Build {
   constructor(needs: BuilderNeeds, request: BuildRequest, signal: AbortSignal) {
     this.#needs = needs;
     this.#request = request;
+    this.#dockerfileName = request.dockerfile || DOCKERFILE;
     this.#signal = signal;
   }
 
@@ -117,18 +121,29 @@ class Build {
   async #unpackContext(): Promise<CopySource> {
     const root = await mkdtemp(join(this.#needs.scratchDir, 'context-'));
     this.#undo.defer(() => this.#needs.removeTree(root));
-    await this.#needs.treeArchive.write(root, '/', this.#request.context, {
-      noOverwriteDirNonDir: false,
-      copyUidGid: false,
-    });
+    await this.#fillContext(root);
     const ignore = await readFile(join(root, '.dockerignore'), 'utf8').catch(() => '');
     return { archive: this.#needs.treeArchive, root, ignore: parseIgnore(ignore) };
   }
 
+  async #fillContext(root: string): Promise<void> {
+    const { remote } = this.#request;
+    const found = remote === '' ? null : await remoteContext(this.#needs.fetch, remote);
+    if (found?.isDockerfile === true) {
+      this.#dockerfileName = DOCKERFILE; // whatever name was asked for: it is all there is
+      return await writeFile(join(root, DOCKERFILE), found.chunks, { mode: 0o600, flag: 'wx' });
+    }
+    const tar = found?.chunks ?? this.#request.context;
+    await this.#needs.treeArchive.write(root, '/', tar, { noOverwriteDirNonDir: false, copyUidGid: false });
+  }
+
   async #readDockerfile(context: CopySource): Promise<Dockerfile> {
-    const name = this.#request.dockerfile || 'Dockerfile';
+    const name = this.#dockerfileName;
     // Read through the archive: a Dockerfile that is a link to the host's files must not be followed.
-    const text = await readTextFile(context, name);
+    // "dockerfile" will do where nobody named one, as moby has it.
+    const text =
+      (await readTextFile(context, name)) ??
+      (name === DOCKERFILE ? await readTextFile(context, DOCKERFILE.toLowerCase()) : null);
     if (text === null) throw new EngineError('BODY_INVALID', `Cannot locate specified Dockerfile: ${name}`);
     return parseDockerfile(text);
   }
@@ -368,7 +383,10 @@ class Build {
     let imageId = stage?.imageId;
     if (stage === undefined) {
       if (/^\d+$/.test(from))
-        throw new EngineError('BODY_INVALID', `invalid from flag value ${from}: invalid context value`);
+        throw new EngineError(
+          'BODY_INVALID',
+          `invalid from flag value ${from}: ${Number(from) === this.#stages.length - 1 ? 'refers to current build stage' : 'invalid context value'}`,
+        );
       try {
         const pulling = this.#baseImage(from);
         let next = await pulling.next();

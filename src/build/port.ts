@@ -7,8 +7,10 @@ export interface Builder {
 }
 
 export interface BuildRequest {
-  /** The context as a tar, in any compression; or a bare Dockerfile with `remote` "-"-style requests, as the API has it. */
+  /** The context as a tar, in any compression. */
   readonly context: AsyncIterable<Uint8Array>;
+  /** Instead of it: URL of a tar, or of a Dockerfile that needs no context; "" for none. */
+  readonly remote: string;
   /** Path of the Dockerfile in the context; "" is "Dockerfile". */
   readonly dockerfile: string;
   readonly tags: readonly string[];

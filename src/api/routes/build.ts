@@ -35,15 +35,11 @@ function parseBuild(
   minor: number,
   auths: BuildRequest['auths'],
 ): BuildRequest {
-  if (query.text('remote') !== '')
-    throw new EngineError(
-      'FEATURE_UNSUPPORTED',
-      `building from a remote context (${query.text('remote')}) is not supported: send the context`,
-    );
   const ulimits = jsonParameter(query, 'ulimits');
   if (ulimits !== null && !Array.isArray(ulimits)) throw wrong('ulimits', 'not a list');
   return {
     context,
+    remote: query.text('remote'),
     dockerfile: query.text('dockerfile'),
     tags: query.all('t'),
     target: query.text('target'),
