@@ -26,6 +26,8 @@ done`;
 test('volumes: what an application synced is there, through kills of the daemon and all that befalls its container', async () => {
   const random = new Random(SEED);
   const bound = mkdtempSync(join(tmpdir(), 'longshore-said-'));
+  using stack = new DisposableStack();
+  stack.defer(() => rmSync(bound, { recursive: true }));
   await using d = await TestDaemon.start();
   await d.image();
   const writers: Record<string, readonly string[]> = {
@@ -52,7 +54,7 @@ test('volumes: what an application synced is there, through kills of the daemon 
     (name) => d.docker('kill', name).then(() => d.docker('start', name)),
     (name) => d.docker('rm', '-fv', name).then(() => begin(name)),
     (name) => d.docker('pause', name).then(() => d.docker('unpause', name)),
-    (name) => d.docker('stop', '-t', '0', name).then(() => d.docker('volume', 'prune', '-af')),
+    (name) => d.docker('stop', '-t', '0', name).then(() => d.docker('volume', 'prune', '-f')),
     (name) => d.docker('cp', `${name}:/data/log`, '-'),
   ];
   for (let kill = 0; kill < KILLS; kill++) {
@@ -93,7 +95,6 @@ test('volumes: what an application synced is there, through kills of the daemon 
     assert.deepEqual(written, Array.from({ length: written.length }, (_, i) => i + 1), `${name}, seed ${SEED}`); // prettier-ignore
     assert(written.length >= last, `${name} said ${last} and has ${written.length}, seed ${SEED}`);
   }
-  rmSync(bound, { recursive: true });
 });
 
 function numbers(file: string): number[] {

@@ -55,16 +55,12 @@ export class TestDaemon implements AsyncDisposable {
   }
 
   static async start(...extra: readonly string[]): Promise<TestDaemon> {
-    const daemon = new TestDaemon(extra, []);
-    await daemon.up();
-    return daemon;
+    return await new TestDaemon(extra, []).#begin();
   }
 
   /** On a host of its own: the path of a network namespace. */
   static async startIn(namespace: string, ...extra: readonly string[]): Promise<TestDaemon> {
-    const daemon = new TestDaemon(extra, ['nsenter', `--net=${namespace}`]);
-    await daemon.up();
-    return daemon;
+    return await new TestDaemon(extra, ['nsenter', `--net=${namespace}`]).#begin();
   }
 
   /**
@@ -79,8 +75,19 @@ export class TestDaemon implements AsyncDisposable {
     chmodSync(daemon.directory, 0o711);
     for (const name of ['etc', 'etc-work']) mkdirSync(join(daemon.directory, name));
     for (const [name, text] of Object.entries(files)) writeFileSync(join(daemon.directory, 'etc', name), text);
-    await daemon.up();
-    return daemon;
+    return await daemon.#begin();
+  }
+
+  /** One that does not start (a test of options) leaves nothing. */
+  async #begin(): Promise<this> {
+    try {
+      await this.up();
+    } catch (error) {
+      await this.down('SIGKILL');
+      rmSync(this.directory, { recursive: true, force: true });
+      throw error;
+    }
+    return this;
   }
 
   /** A container's network namespace, once it runs. */

@@ -20,7 +20,12 @@ export function readLeftovers(): Leftovers {
     nftTables: execFileSync('nft', ['list', 'tables'], { encoding: 'utf8' })
       .split('\n')
       .filter((line) => line !== ''),
-    cgroups: globSync('/sys/fs/cgroup/**/longshore*').concat(globSync('/sys/fs/cgroup/**/ls-test*')),
+    // Not the parent of all containers' cgroups: it stays, as dockerd's does, since every daemon of the host may be using it.
+    cgroups: globSync([
+      '/sys/fs/cgroup/**/longshore*',
+      '/sys/fs/cgroup/**/longshore/*/',
+      '/sys/fs/cgroup/**/ls-test*',
+    ]).filter((path) => !path.endsWith('/longshore')),
     processes: processes(),
     sockets: lines('/proc/net/unix')
       .map((line) => line.split(/\s+/)[7] ?? '')
