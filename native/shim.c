@@ -50,7 +50,8 @@
 #define RUNTIME_OPTION_MAX 32
 #define DRAIN_MS 2000           /* output that is still open this long after the exit is given up, as moby does */
 #define OOM_RECHECK_MS 1000     /* on v1 the event comes before the kill is counted */
-#define PROGRAM_LOOKS 100      /* at /proc/PID/exe, 0.2 ms apart: until the runtime's init has become the program */
+#define PROGRAM_LOOKS 5000     /* at /proc/PID/exe, 0.2 ms apart: until the runtime's init has become the program */
+#define NAMESAKE_LOOKS 100     /* the same, where no more than its name says that it is the runtime */
 #define DELETE_MS 60000         /* a runtime that cannot delete in this time is killed, and the daemon told */
 #define LAST_WORDS_MS 2000      /* what a control connection gets to take the last lines */
 #define DROP_REPORT_MS 1000
@@ -623,11 +624,14 @@ static void task_exited(struct task *t, int status, struct timespec at)
 /*
  * The runtime comes back when it has let its init go on, a moment before that one becomes the user's program. A signal
  * in between is the runtime's own: runc's init ends by it with code 2, crun's ignores it. So nobody hears of the start
- * before; bounded, as a user's program may have the runtime's name.
+ * before. What runs is the runtime for sure where it is its file, or a copy in memory; where only the name says so, a
+ * user's program may have it too, and is not waited for as long.
  */
 static void await_program(pid_t pid)
 {
-	const char *slash = strrchr(config.runtime, '/'), *runtime = slash ? slash + 1 : config.runtime;
+	const char *slash = strrchr(config.runtime, '/'), *name = slash ? slash + 1 : config.runtime;
+	struct stat runtime, running;
+	bool known = stat(config.runtime, &runtime) == 0;
 	struct timespec pause = {.tv_nsec = 200 * 1000};
 	for (int i = 0; i < PROGRAM_LOOKS; i++) {
 		char path[64], program[PATH_MAX];
@@ -635,8 +639,10 @@ static void await_program(pid_t pid)
 		ssize_t n = readlink(path, program, sizeof program - 1);
 		if (n <= 0) return;
 		program[n] = 0;
-		/* "/" is what the kernel calls the runtime's sealed copy of itself when that is a detached mount */
-		if (strcmp(program, "/") != 0 && !strstr(program, runtime)) return;
+		bool same = known && stat(path, &running) == 0 && running.st_dev == runtime.st_dev &&
+			    running.st_ino == runtime.st_ino;
+		bool copy = strncmp(program, "/memfd:", 7) == 0 && strstr(program, name);
+		if (!same && !copy && (!strstr(program, name) || i >= NAMESAKE_LOOKS)) return;
 		nanosleep(&pause, NULL);
 	}
 }

@@ -70,6 +70,7 @@ function linkLayerOver(worker: WorkerClient): LinkLayer {
     createNamespace: (path, source) => worker.call('createNamespace', path, source),
     removeNamespace: (path) => worker.call('removeNamespace', path),
     ensureBridge: (options) => worker.call('ensureBridge', options),
+    ensureVlanLink: (options) => worker.call('ensureVlanLink', options),
     connectVeth: (options) => worker.call('connectVeth', options),
     connectVlan: (options) => worker.call('connectVlan', options),
     removeLink: (name) => worker.call('removeLink', name),

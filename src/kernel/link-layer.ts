@@ -10,6 +10,7 @@ import {
   createBridge,
   createVeth,
   createVlan,
+  createVlanLink,
   deleteDefaultRoute,
   deleteLink,
   dumpAddresses,
@@ -87,6 +88,16 @@ export function ensureBridge(options: Options<'ensureBridge'>): void {
   };
   host().run([setLinkUp(link, changes)]);
   addAddresses(host(), link, options.addresses);
+}
+
+export function ensureVlanLink(options: Options<'ensureVlanLink'>): void {
+  if (findLink(host(), options.name) === null) {
+    const parentIndex = needLink(host(), options.parent).index;
+    const { name, vlanId } = options;
+    const [reply] = host().exchange([createVlanLink({ name, parentIndex, vlanId })]);
+    if (reply?.error && reply.error.errno !== ERRNO.EEXIST) throw reply.error;
+  }
+  host().run([setLinkUp(needLink(host(), options.name))]);
 }
 
 export function connectVeth(options: Options<'connectVeth'>): void {

@@ -32,6 +32,7 @@ const IFLA_BR_MCAST_SNOOPING = 23;
 const IFLA_BRPORT = { MODE: 4, ISOLATED: 33 } as const;
 const IFLA_MACVLAN_MODE = 1;
 const IFLA_IPVLAN_MODE = 1;
+const IFLA_VLAN_ID = 1;
 const IFA_F_NODAD = 2;
 const RTPROT_BOOT = 3;
 const RT_SCOPE = { UNIVERSE: 0, LINK: 253 } as const;
@@ -167,6 +168,33 @@ export function createVlan(options: {
         [
           [IFLA_INFO.KIND, options.kind],
           [IFLA_INFO.DATA, [data]],
+        ],
+      ],
+    ],
+  );
+}
+
+/** An 802.1Q sub-interface of the host. */
+export function createVlanLink(options: {
+  readonly name: string;
+  readonly parentIndex: number;
+  readonly vlanId: number;
+}): Request {
+  const id = Buffer.alloc(2);
+  id.writeUInt16LE(options.vlanId);
+  return linkRequest(
+    'NEWLINK',
+    NLM_F_CREATE | NLM_F_EXCL,
+    `vlan name=${options.name} id=${options.vlanId}`,
+    linkHeader(0, false),
+    [
+      [IFLA.IFNAME, interfaceName(options.name)],
+      [IFLA.LINK, options.parentIndex],
+      [
+        IFLA.LINKINFO,
+        [
+          [IFLA_INFO.KIND, 'vlan'],
+          [IFLA_INFO.DATA, [[IFLA_VLAN_ID, id]]],
         ],
       ],
     ],

@@ -78,6 +78,8 @@ export interface LinkLayer {
     /** What it sends may come back to it: its own published ports, where br_netfilter redirects bridged packets. */
     readonly hairpin?: boolean;
   }): Promise<void>;
+  /** "eth0.10": a sub-interface of `parent` for one VLAN (1 to 4094), up. Idempotent. */
+  ensureVlanLink(options: { readonly name: string; readonly parent: string; readonly vlanId: number }): Promise<void>;
   /** macvlan or ipvlan on `parent`, moved into the namespace. */
   connectVlan(options: {
     readonly namespace: string;

@@ -206,6 +206,13 @@ export function vlanOptions(driver: 'macvlan' | 'ipvlan', options: Readonly<Reco
   return { parent, mode, mtu: mtuOption(options) };
 }
 
+/** "eth0.10": VLAN 10 of eth0, which moby makes where it is missing. null for any other name. */
+export function subInterface(name: string): { readonly parent: string; readonly vlanId: number } | null {
+  const match = /^(.+)\.(\d{1,4})$/.exec(name);
+  const vlanId = Number(match?.[2]);
+  return match === null || vlanId < 1 || vlanId > 4094 ? null : { parent: match[1]!, vlanId };
+}
+
 function checkInterfaceName(name: string): void {
   if (
     name.length > INTERFACE_NAME_MAX ||

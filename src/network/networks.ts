@@ -18,7 +18,7 @@ import type { Firewall } from './firewall.ts';
 import { ensureForwarding, HOST_NAMESPACE, type ForwardingOptions } from './forwarding.ts';
 import type { HostFacts } from './host-facts.ts';
 import { bridgeNameOf, LiveNetwork, localIpv6Pool, resolveIpam } from './live-network.ts';
-import { bridgeOptions, checkSpec, enabledFamilies, vlanOptions } from './network-spec.ts';
+import { bridgeOptions, checkSpec, enabledFamilies, subInterface, vlanOptions } from './network-spec.ts';
 import { parseExposedPort, portKey } from './port-spec.ts';
 import type { Attached, AttachRequest, EndpointState, Network, Networks, NetworkSpec, NetworkWish } from './port.ts';
 import { fromRecord } from './publisher.ts';
@@ -78,8 +78,7 @@ export class EngineNetworks implements Networks {
       }
       const effective = this.#withConfigFrom(spec);
       const id = newId();
-      const bridgeName = this.#bridgeName(effective, id);
-      const ownsBridge = await this.#checkInterfaces(effective, bridgeName);
+      const { bridgeName, ownsBridge } = await this.#place(effective, id);
       const avoid = await this.#hostSubnets(new Set());
       const configs = effective.configOnly
         ? [...effective.ipam.configs]
@@ -306,6 +305,8 @@ export class EngineNetworks implements Networks {
     if (vlan !== null && vlan.parent === '') {
       // moby makes a "dummy" link for such a network; a bridge without ports does the same.
       await kernel.network.ensureBridge({ name: network.bridgeName, mtu: vlan.mtu, addresses: [] });
+    } else if (vlan !== null && network.bridgeName !== '') {
+      await kernel.network.ensureVlanLink({ name: vlan.parent, ...subInterface(vlan.parent)! });
     }
     if (bridge === null) return;
     const addresses = live.pools.flatMap(({ subnet }, index) => {
@@ -420,15 +421,20 @@ export class EngineNetworks implements Networks {
     return configFrom === '' && !configOnly && Object.hasOwn(defaultOptions, driver) ? defaultOptions[driver]! : {};
   }
 
-  #bridgeName(spec: NetworkSpec, id: string): string {
-    if (spec.configOnly) return '';
-    if (spec.driver === 'bridge') return bridgeOptions(spec.options).name || bridgeNameOf(id);
-    const vlan = spec.driver === 'macvlan' || spec.driver === 'ipvlan' ? vlanOptions(spec.driver, spec.options) : null;
-    return vlan?.parent === '' ? `dm-${shortId(id)}` : '';
-  }
-
-  /** false when the bridge is there already and not ours. */
-  async #checkInterfaces(spec: NetworkSpec, bridgeName: string): Promise<boolean> {
+  /** The host's interface that belongs to the network ("": none does), and whether we make it. */
+  async #place(spec: NetworkSpec, id: string): Promise<{ readonly bridgeName: string; readonly ownsBridge: boolean }> {
+    if (spec.configOnly) return { bridgeName: '', ownsBridge: true };
+    const links = await this.#state.kernel.network.links();
+    const exists = (wanted: string): boolean => links.some(({ name }) => name === wanted);
+    if (spec.driver === 'macvlan' || spec.driver === 'ipvlan') {
+      const { parent } = vlanOptions(spec.driver, spec.options);
+      if (parent === '') return { bridgeName: `dm-${shortId(id)}`, ownsBridge: true };
+      if (exists(parent)) return { bridgeName: '', ownsBridge: true };
+      const sub = subInterface(parent);
+      if (sub !== null && exists(sub.parent)) return { bridgeName: parent, ownsBridge: true };
+      throw new EngineError('NETWORK_SPEC_INVALID', `parent interface ${parent} was not found on the host`);
+    }
+    const bridgeName = spec.driver === 'bridge' ? bridgeOptions(spec.options).name || bridgeNameOf(id) : '';
     const clash = this.list().find((other) => bridgeName !== '' && other.bridgeName === bridgeName);
     if (clash !== undefined) {
       throw new EngineError(
@@ -436,16 +442,7 @@ export class EngineNetworks implements Networks {
         `cannot create network (${bridgeName}): conflicts with network ${clash.id} (${clash.bridgeName}): networks have same bridge name`,
       );
     }
-    if (spec.configOnly) return true;
-    const links = await this.#state.kernel.network.links();
-    if (spec.driver === 'macvlan' || spec.driver === 'ipvlan') {
-      const { parent } = vlanOptions(spec.driver, spec.options);
-      if (parent !== '' && !links.some(({ name }) => name === parent)) {
-        throw new EngineError('NETWORK_SPEC_INVALID', `parent interface ${parent} was not found on the host`);
-      }
-      return true;
-    }
-    return !links.some(({ name }) => name === bridgeName);
+    return { bridgeName, ownsBridge: !exists(bridgeName) };
   }
 
   #checkSingleSubnets(texts: readonly string[], configs: Network['ipam']['configs']): void {
