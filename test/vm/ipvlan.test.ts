@@ -63,10 +63,8 @@ test('ipvlan l2: containers of one network reach each other', async () => {
 });
 
 test('ipvlan l3: the parent routes between the subnets of its networks', async () => {
-  await d.ok(
-    ...['network', 'create', '-d', 'ipvlan', '--subnet', '192.168.92.0/24', '--subnet', '192.168.93.0/24'],
-    ...['-o', `parent=${PARENT}`, '-o', 'ipvlan_mode=l3', 'il3'],
-  );
+  const subnets = '--subnet 192.168.92.0/24 --subnet 192.168.93.0/24';
+  await d.ok(...`network create -d ipvlan ${subnets} -o parent=${PARENT} -o ipvlan_mode=l3 il3`.split(' '));
   assert(await reaches('il3', 'il3', '192.168.93.40'));
   await d.ok('network', 'rm', 'il3');
 });
