@@ -15,6 +15,7 @@ import { newId } from '../src/core/id.ts';
 import { silent } from '../src/core/log.ts';
 import { EventBus } from '../src/event/event-bus.ts';
 import { openKernel } from '../src/kernel/kernel.ts';
+import { PLAIN_ATTACH } from '../src/network/attach-fixture.ts';
 import { ENDPOINT_DEFAULT } from '../src/network/endpoint-spec.ts';
 import { openNetworks } from '../src/network/open-networks.ts';
 import { openStore } from '../src/store/store.ts';
@@ -68,21 +69,10 @@ async function measure(): Promise<void> {
   for (const [index, containerId] of ids.entries()) {
     const containerName = `c${index}`;
     const request = {
+      ...PLAIN_ATTACH,
       containerId,
       containerName,
-      mode: 'bridge',
-      endpoints: {},
       hostname: containerName,
-      domainname: '',
-      dns: null,
-      dnsOptions: null,
-      dnsSearch: null,
-      extraHosts: null,
-      links: [],
-      exposedPorts: [],
-      sysctls: {},
-      portBindings: {},
-      publishAllPorts: false,
       filesDir: join(directory, 'files', containerId),
     };
     await timed(starts, () => networks.attach(request));

@@ -4,7 +4,8 @@
  * daemon's. The protocol, the files in the state directory and the rules for slow readers: docs/shim-protocol.md. One piece over
  * 500 lines, because it is one event loop over one set of state; what stands alone is in the headers beside it.
  *
- * One thread, one epoll loop, nothing in it blocks (the exit record's fsync excepted, at the very end). The OCI runtime
+ * One thread, one epoll loop, nothing in it blocks (but for the exit record's fsync, at the
+ * very end, and await_program(), at the start, for a second at most). The OCI runtime
  * always runs as a child that is waited for through signalfd. A "task" is the container's init or one exec.
  */
 #define _GNU_SOURCE

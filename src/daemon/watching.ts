@@ -16,7 +16,7 @@ import { isProbeId } from '../supervisor/probe.ts';
 import type { Resources, Supervisor } from '../supervisor/port.ts';
 import { openMetrics, type MetricSources, type Metrics } from '../telemetry/metrics.ts';
 import { openMetricsServer } from '../telemetry/metrics-server.ts';
-import { observePort, watchAll, type WorkOf } from '../telemetry/observe-port.ts';
+import { observePort, watchAll, type Instead, type WorkOf } from '../telemetry/observe-port.ts';
 import type { Attributes, WatchRequest, Work } from '../telemetry/port.ts';
 import { openTracing } from '../telemetry/tracing.ts';
 import type { System } from '../api/port.ts';
@@ -58,14 +58,16 @@ export async function openWatching({
   // Known when the supervisor is: until then nothing runs.
   let find: (id: string) => Container | undefined = () => undefined;
   const attributes = (id: string) => (): Attributes => containerAttributes(id, find(id));
-  const observed = <T extends object>(port: T, methods: WorkOf<T>): T =>
-    watch === null ? port : observePort(port, watch, methods);
+  const observed = <T extends object>(port: T, methods: WorkOf<T>, instead: Instead<T> = {}): T =>
+    watch === null ? port : observePort(port, watch, methods, instead);
   const opened = opening.move();
   return {
-    runtime: (runtime) => {
-      const counted = metrics === null ? runtime : countProbes(runtime, metrics);
-      return observed(counted, runtimeWork(attributes));
-    },
+    runtime: (runtime) =>
+      observed(
+        runtime,
+        runtimeWork(attributes),
+        metrics === null ? {} : { onEvent: (tell) => countProbes(tell, metrics) },
+      ),
     resources: (resources) =>
       observed(resources, {
         acquire: ({ id }) => ({ operation: 'resources.acquire', attributes: attributes(id) }),
@@ -178,34 +180,12 @@ function attributesOfRef(containers: Containers, ref: string): Attributes {
   }
 }
 
-/** A probe failed when it could not be started, or ended with anything but 0 (killed after its timeout is 137). */
-function countProbes(runtime: Runtime, metrics: Metrics): Runtime {
-  const exec: Runtime['exec'] = async (id, launch, streams) => {
-    if (!isProbeId(launch.execId)) return await runtime.exec(id, launch, streams);
-    metrics.probeStarted();
-    try {
-      return await runtime.exec(id, launch, streams);
-    } catch (error) {
-      metrics.probeFailed();
-      throw error;
-    }
+/** A probe that ran failed when it ended with anything but 0 (killed after its timeout is 137). */
+function countProbes(tell: Runtime['onEvent'], metrics: Metrics): Runtime['onEvent'] {
+  return (event) => {
+    if (event.kind === 'exec-exited' && event.exitCode !== 0 && isProbeId(event.execId)) metrics.probeFailed();
+    tell(event);
   };
-  return new Proxy(runtime, {
-    get: (target, name) => {
-      if (name === 'exec') return exec;
-      const value: unknown = Reflect.get(target, name, target);
-      return typeof value === 'function' ? (value.bind(target) as unknown) : value;
-    },
-    set: (target, name, value) => {
-      if (name !== 'onEvent') return Reflect.set(target, name, value, target);
-      const tell = value as Runtime['onEvent'];
-      target.onEvent = (event) => {
-        if (event.kind === 'exec-exited' && event.exitCode !== 0 && isProbeId(event.execId)) metrics.probeFailed();
-        tell(event);
-      };
-      return true;
-    },
-  });
 }
 
 /** What the story of a container tells is counted where it is written. */

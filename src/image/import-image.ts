@@ -88,14 +88,15 @@ export async function commitTop(
   const layer = await stores.layers.add({ tar: options.tar, parent: below, lease });
   const isEmpty = layer.diffId === EMPTY_TAR_DIFF_ID && layer.chainId === chainIdOf(below, EMPTY_TAR_DIFF_ID);
   const created = stores.now();
+  const platform = parent?.file ?? HOST_PLATFORM;
   const diffIds = options.chainIds.map((id) => stores.layers.get(id)!.diffId);
   const file: ConfigFile = {
     createdAt: created,
     author: commit.author,
     comment: commit.message,
-    architecture: (parent?.file ?? HOST_PLATFORM).architecture,
-    variant: (parent?.file ?? HOST_PLATFORM).variant,
-    os: (parent?.file ?? HOST_PLATFORM).os,
+    architecture: platform.architecture,
+    variant: platform.variant,
+    os: platform.os,
     osVersion: parent?.file.osVersion ?? '',
     dockerVersion: stores.dockerVersion,
     config: commit.config,

@@ -13,6 +13,7 @@ import { newId } from '../core/id.ts';
 import { silent } from '../core/log.ts';
 import { openKernel } from '../kernel/kernel.ts';
 import { openStore } from '../store/store.ts';
+import { PLAIN_ATTACH } from './attach-fixture.ts';
 import { ENDPOINT_DEFAULT } from './endpoint-spec.ts';
 import { openNetworks } from './open-networks.ts';
 import type { AttachRequest, NetworkSpec } from './port.ts';
@@ -181,22 +182,13 @@ function interfaces(): string[] {
 function request(containerName: string, mode: string, directory: string): AttachRequest {
   const containerId = newId();
   return {
+    ...PLAIN_ATTACH,
     containerId,
     containerName,
     mode,
-    endpoints: {},
     hostname: containerId.slice(0, 12),
-    domainname: '',
-    dns: null,
-    dnsOptions: null,
-    dnsSearch: null,
-    extraHosts: null,
-    links: [],
-    exposedPorts: [],
     portBindings: { '80/tcp': [{ hostIp: '', hostPort: '' }] },
-    publishAllPorts: false,
     filesDir: `${directory}/files/${containerId}`,
-    sysctls: {},
   };
 }
 

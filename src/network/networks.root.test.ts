@@ -1,6 +1,7 @@
 /**
  * Networks against the real kernel. The whole file runs once more inside a network and mount namespace of its own, so
- * that it neither depends on this machine's addresses nor can leave anything in them.
+ * that it neither depends on this machine's addresses nor can leave anything in them. One piece over 500 lines, because
+ * that second host is made once for all of it.
  */
 import assert from 'node:assert/strict';
 import { execFile, execFileSync, spawn, type ChildProcess } from 'node:child_process';
@@ -17,6 +18,7 @@ import { silent } from '../core/log.ts';
 import type { NewEvent } from '../event/port.ts';
 import { openKernel } from '../kernel/kernel.ts';
 import type { Collection, Store } from '../store/port.ts';
+import { PLAIN_ATTACH } from './attach-fixture.ts';
 import { ENDPOINT_DEFAULT } from './endpoint-spec.ts';
 import { HOST_NAMESPACE } from './forwarding.ts';
 import { openNetworks } from './open-networks.ts';
@@ -63,21 +65,10 @@ function memoryStore(): Store {
 function request(more: Partial<AttachRequest> & { containerName: string }, directory: string): AttachRequest {
   const containerId = more.containerId ?? newId();
   return {
+    ...PLAIN_ATTACH,
     containerId,
-    mode: 'bridge',
-    endpoints: {},
     hostname: containerId.slice(0, 12),
-    domainname: '',
-    dns: null,
-    dnsOptions: null,
-    dnsSearch: null,
-    extraHosts: null,
-    links: [],
-    exposedPorts: [],
-    portBindings: {},
-    publishAllPorts: false,
     filesDir: `${directory}/${more.containerName}`,
-    sysctls: {},
     ...more,
   };
 }

@@ -1,4 +1,7 @@
-/** The shim with real runtimes: exits, output, terminals, stdin, OOM, recovery. Needs root, crun, runc, busybox. */
+/**
+ * The shim with real runtimes: exits, output, terminals, stdin, OOM, recovery. Needs root, crun, runc, busybox. One piece
+ * over 500 lines, because what shims leave is looked at once, after all of it.
+ */
 import assert from 'node:assert/strict';
 import { execFileSync } from 'node:child_process';
 import { createHash } from 'node:crypto';

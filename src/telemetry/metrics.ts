@@ -57,7 +57,7 @@ export interface Metrics extends Watcher {
   /** An automatic or asked-for restart, and why. */
   restarted(cause: string): void;
   ended(outcome: 'clean' | 'failed' | 'oom'): void;
-  probeStarted(): void;
+  /** One that ran, and did not end well; one that could not be started is seen by watch(). */
   probeFailed(): void;
   engine(labels: EngineLabels, host: { readonly cpus: number; readonly memoryBytes: number }): void;
   readFrom(sources: MetricSources): void;
@@ -142,6 +142,7 @@ class PrometheusMetrics implements Metrics {
 
   readonly watch: Watcher['watch'] = ({ operation }, run) => {
     const startedMs = performance.now();
+    if (operation === 'runtime.probe') this.#probes.inc();
     return whenEnded(run, (error) => {
       const seconds = (performance.now() - startedMs) / 1000;
       this.#operations.observe({ operation, outcome: error === null ? 'ok' : 'failed' }, seconds);
@@ -150,7 +151,10 @@ class PrometheusMetrics implements Metrics {
         this.#builds.inc();
         if (error !== null) this.#buildsFailed.inc();
       }
-      if (operation === 'runtime.probe') this.#probeStarts.observe(seconds);
+      if (operation === 'runtime.probe') {
+        this.#probeStarts.observe(seconds);
+        if (error !== null) this.#probesFailed.inc();
+      }
       if (error !== null) return;
       if (room === 'container') this.#containerActions.observe({ action }, seconds);
       if (room === 'network') this.#networkActions.observe({ action }, seconds);
@@ -172,10 +176,6 @@ class PrometheusMetrics implements Metrics {
 
   ended(outcome: 'clean' | 'failed' | 'oom'): void {
     this.#ends.inc({ outcome });
-  }
-
-  probeStarted(): void {
-    this.#probes.inc();
   }
 
   probeFailed(): void {

@@ -83,3 +83,12 @@ test('watchAll: the first is outermost, and each runs the work once', () => {
   assert.deepEqual(order, ['a begins', 'b begins', 'work', 'b ends', 'a ends']);
   assert.equal(watchAll([]), null);
 });
+
+test('observePort: what is set on it may be replaced, and everything else is set as it is', async () => {
+  const heard: string[] = [];
+  const plain = new Port();
+  const port = observePort(plain, recorder().watch, {}, { onEvent: (tell) => (text) => tell(`${text}!`) });
+  port.onEvent = (text) => heard.push(text);
+  await plain.say('a');
+  assert.deepEqual(heard, ['a!']);
+});

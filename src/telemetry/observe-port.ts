@@ -11,8 +11,11 @@ export type WorkOf<T> = {
 
 type Method = (...args: unknown[]) => unknown;
 
+/** What stands in for a value that is set on a port, such as a listener. */
+export type Instead<T> = { readonly [K in keyof T]?: (value: T[K]) => T[K] };
+
 /** `port` as it is, but that `watch` runs the named methods. Accessors and private fields work as before. */
-export function observePort<T extends object>(port: T, watch: Watch, methods: WorkOf<T>): T {
+export function observePort<T extends object>(port: T, watch: Watch, methods: WorkOf<T>, instead: Instead<T> = {}): T {
   const wrapped = new Map<string | symbol, unknown>();
   return new Proxy(port, {
     get(target, name) {
@@ -29,7 +32,8 @@ export function observePort<T extends object>(port: T, watch: Watch, methods: Wo
     },
     set: (target, name, value) => {
       wrapped.delete(name);
-      return Reflect.set(target, name, value, target);
+      const replace = instead[name as keyof T] as ((value: unknown) => unknown) | undefined;
+      return Reflect.set(target, name, replace === undefined ? value : replace(value), target);
     },
   });
 }
