@@ -126,7 +126,7 @@ for (const runtime of RUNTIMES) {
     );
 
     // A runtime hands the terminal over while the process may run already: its size comes a moment later.
-    const script = 'until size=$(stty size 2>/dev/null); do :; done; echo $size; exit 4';
+    const script = 'until size=$(stty size 2>/dev/null) && [ "$size" ]; do :; done; echo $size; exit 4';
     const terminal = await exec('terminal', ['sh', '-c', script], { tty: true, mask: 7 });
     assert.equal(String(await readAll(terminal.stream!)), '33 77\r\n');
     assert.deepEqual(await container.event('exec-exited', 2), { kind: 'exec-exited', execId: 'terminal', exitCode: 4 });

@@ -32,6 +32,7 @@ export interface DownloadEvents {
 /** Longer with each attempt. */
 const RETRY_S = 1;
 const LEFTOVER_MS_MAX = 24 * 3600 * 1000;
+const NEVER = new AbortController().signal;
 const SWEEP_MS_MIN = 3600 * 1000;
 
 export class Downloads {
@@ -83,7 +84,13 @@ export class Downloads {
 
   /** The file goes when nobody else needs it, unless it is worth keeping for the next try. */
   async release(digest: Digest, options: { readonly keep: boolean }): Promise<void> {
-    if (this.#forget(digest) && !options.keep) await rm(join(this.#directory, hexOf(digest)), { force: true });
+    if (options.keep || this.#users.get(digest) !== 1) {
+      this.#forget(digest);
+      return;
+    }
+    // In turn: whoever fetches it meanwhile keeps it, or finds it gone, but never sees a file that is about to go.
+    using _alone = await this.#turns.enter(digest, NEVER);
+    if (this.#forget(digest)) await rm(join(this.#directory, hexOf(digest)), { force: true });
   }
 
   #forget(digest: Digest): boolean {

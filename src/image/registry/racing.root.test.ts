@@ -37,9 +37,10 @@ test('openImages: pulls, removals, prunes and snapshots race, and nothing is los
     return containerId === undefined ? null : { containerId, running: true };
   };
   const counts = new Map<string, number>(RACERS.map((name) => [name, 0]));
+  let failed = false;
   const isOver = (): boolean => {
     const runMs = performance.now() - startMs;
-    return runMs > RUN_MS_MAX || (runMs > RUN_MS && [...counts.values()].every((count) => count >= STEPS_MIN));
+    return failed || runMs > RUN_MS_MAX || (runMs > RUN_MS && [...counts.values()].every((count) => count >= STEPS_MIN));
   };
   const over = async (name: (typeof RACERS)[number], step: (i: number) => Promise<unknown>): Promise<void> => {
     for (let i = 0; !isOver(); i++) {
@@ -48,13 +49,16 @@ test('openImages: pulls, removals, prunes and snapshots race, and nothing is los
         counts.set(name, counts.get(name)! + 1);
       } catch (error) {
         // Removed meanwhile, or in use: what a client would be told.
-        if (!(error instanceof EngineError) || !['IMAGE_NOT_FOUND', 'IMAGE_IN_USE'].includes(error.code)) throw error;
+        if (!(error instanceof EngineError) || !['IMAGE_NOT_FOUND', 'IMAGE_IN_USE'].includes(error.code)) {
+          failed = true;
+          throw new Error(`${name}, step ${i}`, { cause: error });
+        }
         await new Promise((resolve) => setTimeout(resolve, 5));
       }
     }
   };
   const nameOf = (i: number): string => `${registry.host}/r:${tags[i % tags.length]}`;
-  await Promise.all([
+  const ends = await Promise.allSettled([
     over('pull', async (i) => await linesOf(images.pull({ ...DEFAULTS, reference: nameOf(i) }))),
     over('pull too', async (i) => await linesOf(images.pull({ ...DEFAULTS, reference: nameOf(3 * i) }))),
     over('remove', async (i) => await images.remove(nameOf(2 * i), { force: true, prune: true }, usedBy)),
@@ -76,6 +80,11 @@ test('openImages: pulls, removals, prunes and snapshots race, and nothing is los
       }
     }),
   ]);
+  // All of them have ended: what the test removes is used by none.
+  assert.deepEqual(
+    ends.flatMap((end) => (end.status === 'rejected' ? [end.reason] : [])),
+    [],
+  );
   for (const count of counts.values()) assert.ok(count >= STEPS_MIN, JSON.stringify([...counts]));
   assert.deepEqual(await images.verify!(), []);
   await images.prune({ matches: () => true, danglingOnly: false }, () => null);
