@@ -125,7 +125,7 @@ async function sizesOf(parts: Parts, container: Container): Promise<ContainerDet
 }
 
 function appArmorProfileOf(parts: Parts, container: Container): string {
-  if (parts.host.apparmorProfiles === null) return '';
+  if (!parts.host.apparmor) return '';
   const option = container.spec.host.securityOpt?.findLast((one) => /^apparmor[=:]/.test(one));
   if (option !== undefined) return option.slice('apparmor='.length);
   return container.spec.host.privileged ? 'unconfined' : 'docker-default';

@@ -75,7 +75,7 @@ export function partsWith(
     logTending: { begin: () => {}, end: () => {}, remove: async () => {}, status: () => null, counters: () => [] },
     namespacePaths: new Map(),
     settings: { dataRoot: '/data' },
-    host: { apparmorProfiles: null },
+    host: { apparmor: false },
     imageOf: () => null,
     networkOf: () => null,
     ...given,

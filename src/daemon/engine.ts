@@ -30,6 +30,7 @@ import { readLog } from '../log/read-log.ts';
 import { openNetworks } from '../network/open-networks.ts';
 import type { Networks } from '../network/port.ts';
 import { findInit } from '../runtime/detect.ts';
+import { openApparmor } from '../runtime/apparmor.ts';
 import { readHostFacts as readRuntimeFacts } from '../runtime/host-facts.ts';
 import { openRuntime } from '../runtime/oci-runtime.ts';
 import { UserNamespaces } from '../runtime/user-namespaces.ts';
@@ -125,6 +126,7 @@ export async function openEngine({
       runtimes: runtimes.table,
       systemdCgroup: cgroupDriver === 'systemd',
       realtime: options.cpuRealtime,
+      ...(facts.apparmor ? { apparmor: openApparmor(execRoot, logger) } : {}),
       logger,
     }),
   );

@@ -76,7 +76,7 @@ async function infoFacts(
     defaultRuntime: runtimes.fallback,
     initBinary: initPath ?? '',
     securityOptions: [
-      ...(host.apparmorProfiles === null ? [] : ['name=apparmor']),
+      ...(host.apparmor ? ['name=apparmor'] : []),
       ...(host.seccomp ? [`name=seccomp,profile=${options.seccompProfile}`] : []),
       ...(remapped ? ['name=userns'] : []),
       ...(host.cgroupVersion === 'v2' ? ['name=cgroupns'] : []),

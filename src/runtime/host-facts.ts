@@ -3,6 +3,7 @@ import { access, readdir, readFile } from 'node:fs/promises';
 import { release } from 'node:os';
 
 import type { Cgroups, Kernel } from '../kernel/port.ts';
+import { hasApparmor } from './apparmor.ts';
 import { CAPABILITIES } from './spec/capabilities.ts';
 import type { HostFacts, HostLimits } from './spec/input.ts';
 import { parseNumberList } from './spec/validate-resources.ts';
@@ -16,7 +17,7 @@ export async function readHostFacts(kernel: Pick<Kernel, 'cgroups' | 'seccomp'>)
   const [status, forwarding, apparmor, online] = await Promise.all([
     text('/proc/self/status'),
     text('/proc/sys/net/ipv4/ip_forward'),
-    readFile('/sys/kernel/security/apparmor/profiles', 'utf8').catch(() => null),
+    hasApparmor(),
     text('/sys/devices/system/cpu/online'),
   ]);
   const cpus = [...(parseNumberList(online) ?? [])];
@@ -36,7 +37,7 @@ export async function readHostFacts(kernel: Pick<Kernel, 'cgroups' | 'seccomp'>)
     cgroupVersion: kernel.cgroups.version,
     capabilities: heldCapabilities(status),
     seccomp: /^Seccomp:/m.test(status),
-    apparmorProfiles: apparmor === null ? null : apparmor.split('\n').flatMap((line) => line.match(/^\S+/) ?? []),
+    apparmor,
     thermalThrottleCpus: await filterAsync(cpus, (cpu) => exists(`/sys/devices/system/cpu/cpu${cpu}/thermal_throttle`)),
     ipv4Forwarding: forwarding === '1',
     cgroupNamespaces: await exists('/proc/self/ns/cgroup'),

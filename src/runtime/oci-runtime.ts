@@ -21,14 +21,8 @@ import {
   spawnShim,
   type ShimSpawned,
 } from '../shim/client.ts';
-import {
-  SHIM_STDERR,
-  SHIM_STDIN,
-  SHIM_STDOUT,
-  type ShimEvent,
-  type ShimExitRecord,
-  type ShimState,
-} from '../shim/protocol.ts';
+import type { ShimEvent, ShimExitRecord, ShimState } from '../shim/protocol.ts';
+import type { ApparmorProfile } from './apparmor.ts';
 import { isFrozen, updateCgroup } from './cgroup-update.ts';
 import { adaptMountsForCrun } from './crun-mounts.ts';
 import { isCrun } from './detect.ts';
@@ -51,7 +45,7 @@ import { readOomMemory, type OomMemory } from './oom-memory.ts';
 import { asksForRealtime, ensureRealtime, type RealtimeShare } from './realtime.ts';
 import { hasFlags, SeccompCache } from './seccomp-cache.ts';
 import { unitAssignments, updateUnit } from './systemd-unit.ts';
-import { ShimLink, type RunIdentity } from './shim-link.ts';
+import { maskOf, ShimLink, type RunIdentity } from './shim-link.ts';
 import type { OciResources } from './spec/resources.ts';
 import { startError } from './start-error.ts';
 import {
@@ -89,6 +83,8 @@ export interface OciRuntimeOptions {
   readonly systemdCgroup?: boolean;
   /** What real-time processes of all containers may have together, in microseconds (cgroup v1); 0: as it is. */
   readonly realtime?: RealtimeShare;
+  /** Where AppArmor confines. */
+  readonly apparmor?: ApparmorProfile;
   readonly logger: Logger;
 }
 
@@ -124,6 +120,7 @@ class OciRuntime implements Runtime {
     let spawned: ShimSpawned;
     try {
       if (asksForRealtime(launch.oci)) await ensureRealtime(cgroups, identity.cgroupPath, this.#options.realtime);
+      await this.#options.apparmor?.ensureFor((launch.oci as { readonly process?: object }).process);
       const filter = await this.#filter(entry, launch.oci);
       const oci = isCrun(entry.path) ? await adaptMountsForCrun(launch.oci) : launch.oci;
       await writeConfig(directory, oci, { run, bootId: this.#bootId, runtime }, filter);
@@ -209,6 +206,7 @@ class OciRuntime implements Runtime {
 
   async exec(id: string, exec: ExecLaunch, streams: StreamSelection | null): Promise<ExecStarted> {
     const link = this.#linkOf(id);
+    await this.#options.apparmor?.ensureFor(exec.process);
     const place = await this.#directPlace(link);
     const { execId, tty, consoleSize, record } = exec;
     const process = sizedProcess(exec);
@@ -485,10 +483,6 @@ class OciRuntime implements Runtime {
 
 function exitedAs({ pid, startedAt, exit }: ShimExitRecord): Recovered {
   return { at: 'exited', pid, startedAt, exit };
-}
-
-function maskOf(streams: StreamSelection): number {
-  return (streams.stdin ? SHIM_STDIN : 0) | (streams.stdout ? SHIM_STDOUT : 0) | (streams.stderr ? SHIM_STDERR : 0);
 }
 
 function exists(path: string): Promise<boolean> {

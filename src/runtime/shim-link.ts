@@ -5,10 +5,10 @@
 import { messageOf } from '../core/engine-error.ts';
 import type { Logger } from '../core/log.ts';
 import { connectShim, readShimExit, readShimProcess, type ShimConnection } from '../shim/client.ts';
-import type { ShimEvent } from '../shim/protocol.ts';
+import { SHIM_STDERR, SHIM_STDIN, SHIM_STDOUT, type ShimEvent } from '../shim/protocol.ts';
 import type { DirectPlace } from './direct-exec.ts';
 import type { OomMemory } from './oom-memory.ts';
-import type { RuntimeEvent } from './port.ts';
+import type { RuntimeEvent, StreamSelection } from './port.ts';
 
 /** How often a shim that closed its connection, but lives, is called again. */
 const RECONNECT_ATTEMPTS = 5;
@@ -22,6 +22,11 @@ export interface RunIdentity {
   readonly runtime: string;
   readonly directory: string;
   readonly cgroupPath: string;
+}
+
+/** The streams as the shim's protocol has them: one number. */
+export function maskOf(streams: StreamSelection): number {
+  return (streams.stdin ? SHIM_STDIN : 0) | (streams.stdout ? SHIM_STDOUT : 0) | (streams.stderr ? SHIM_STDERR : 0);
 }
 
 export class ShimLink {

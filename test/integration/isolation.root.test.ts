@@ -153,8 +153,10 @@ test('--security-opt: every form, by = and by :, and what is none', async () => 
   assert.equal(await status('--security-opt', 'seccomp=unconfined'), '0 0');
   assert.equal(await status('--security-opt', 'seccomp:unconfined'), '0 0');
   assert.equal(await status('--privileged'), '0 0');
-  for (const option of ['label=disable', 'label:user:x', 'apparmor=unconfined', 'disable', 'writable-cgroups'])
+  for (const option of ['label=disable', 'label:', 'apparmor=unconfined', 'disable', 'writable-cgroups'])
     assert.deepEqual(await outcome({ SecurityOpt: [option] }), [204, ''], option);
+  const refused = 'invalid --security-opt: "label=user:x": SELinux support is not enabled';
+  assert.deepEqual(await outcome({ SecurityOpt: ['label:user:x'] }), [400, refused]);
   assert.deepEqual(await outcome({ SecurityOpt: ['bare'] }), [400, 'invalid --security-opt 1: "bare"']);
   for (const option of ['other=1', 'no-new-privileges=perhaps', 'writable-cgroups=2'])
     assert.deepEqual(await outcome({ SecurityOpt: [option] }), [400, `invalid --security-opt 2: "${option}"`]);

@@ -40,7 +40,9 @@ test('openImages: pulls, removals, prunes and snapshots race, and nothing is los
   let failed = false;
   const isOver = (): boolean => {
     const runMs = performance.now() - startMs;
-    return failed || runMs > RUN_MS_MAX || (runMs > RUN_MS && [...counts.values()].every((count) => count >= STEPS_MIN));
+    return (
+      failed || runMs > RUN_MS_MAX || (runMs > RUN_MS && [...counts.values()].every((count) => count >= STEPS_MIN))
+    );
   };
   const over = async (name: (typeof RACERS)[number], step: (i: number) => Promise<unknown>): Promise<void> => {
     for (let i = 0; !isOver(); i++) {

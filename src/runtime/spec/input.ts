@@ -98,8 +98,8 @@ export interface HostFacts {
   /** "CAP_…" in the daemon's bounding and permitted sets. */
   readonly capabilities: readonly string[];
   readonly seccomp: boolean;
-  /** Names of the loaded AppArmor profiles; null where the host has no AppArmor. */
-  readonly apparmorProfiles: readonly string[] | null;
+  /** AppArmor confines here, and profiles can be loaded. */
+  readonly apparmor: boolean;
   /** CPUs that have a thermal_throttle directory in sysfs. */
   readonly thermalThrottleCpus: readonly number[];
   readonly ipv4Forwarding: boolean;

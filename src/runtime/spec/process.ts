@@ -3,6 +3,7 @@ import type { ContainerSpec, ProcessSpec } from '../../core/container-spec.ts';
 import { decideCapabilities, ociCapabilities } from './capabilities.ts';
 import type { DaemonDefaults, HostFacts, ResolvedUser } from './input.ts';
 import { decideRlimits, type OciRlimit } from './rlimits.ts';
+import { APPARMOR_DEFAULT } from './apparmor.ts';
 import { parseSecurityOptions } from './security-options.ts';
 
 const DEFAULT_PATH = 'PATH=/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin';
@@ -77,7 +78,7 @@ export function buildProcess(
     cwd: process.workingDir === '' ? '/' : process.workingDir,
     capabilities: ociCapabilities(capabilitiesOf(context, host.privileged), context.user.uid),
     ...(rlimits.length === 0 ? {} : { rlimits }),
-    ...confinement(context, host.privileged),
+    ...confinement(context),
     oomScoreAdj: host.oomScoreAdj,
   };
 }
@@ -111,7 +112,7 @@ export function buildExecProcess(
     cwd: exec.workingDir || process.workingDir || '/',
     capabilities: ociCapabilities(capabilitiesOf(context, privileged), context.user.uid),
     ...(rlimits.length === 0 ? {} : { rlimits }),
-    ...confinement(context, privileged),
+    ...confinement(context),
     // runc takes that of the container's process; crun leaves the shim's where nothing is said.
     oomScoreAdj: host.oomScoreAdj,
   };
@@ -123,21 +124,15 @@ export function capabilitiesOf(context: ProcessContext, privileged: boolean): st
   return decideCapabilities({ add: capAdd, drop: capDrop, privileged, available: context.host.capabilities });
 }
 
-function confinement(
-  context: ProcessContext,
-  privileged: boolean,
-): Pick<OciProcess, 'noNewPrivileges' | 'apparmorProfile'> {
-  const security = parseSecurityOptions(context.spec.host.securityOpt, context.daemon);
-  const profile = apparmorProfile(security.apparmor, privileged, context.host.apparmorProfiles);
+/** An exec's, too: its `--privileged` changes neither, as in Docker. */
+function confinement({
+  spec: { host: asked },
+  host,
+  daemon,
+}: ProcessContext): Pick<OciProcess, 'noNewPrivileges' | 'apparmorProfile'> {
+  const security = parseSecurityOptions(asked.securityOpt, daemon);
+  const profile = host.apparmor ? security.apparmor || (asked.privileged ? 'unconfined' : APPARMOR_DEFAULT) : '';
   return { noNewPrivileges: security.noNewPrivileges, ...(profile === '' ? {} : { apparmorProfile: profile }) };
-}
-
-/** Without AppArmor on the host the option has no effect, as in Docker. "docker-default" only where it is loaded. */
-function apparmorProfile(asked: string, privileged: boolean, loaded: readonly string[] | null): string {
-  if (loaded === null) return '';
-  if (asked !== '') return asked;
-  if (privileged) return 'unconfined';
-  return loaded.includes('docker-default') ? 'docker-default' : '';
 }
 
 function ociUser(user: ResolvedUser): OciProcess['user'] {

@@ -1,6 +1,8 @@
 /** `--security-opt` in the forms that dockerd takes. Source: moby daemon/daemon_unix.go parseSecurityOpt (v28). */
 import { EngineError } from '../../core/engine-error.ts';
 
+import { APPARMOR_DEFAULT } from './apparmor.ts';
+
 export interface SecurityOptions {
   readonly noNewPrivileges: boolean;
   /** "": the daemon's default. "unconfined", "builtin", or a profile's JSON. */
@@ -9,7 +11,7 @@ export interface SecurityOptions {
   readonly apparmor: string;
   /** null: as the daemon decides (writable for privileged ones). */
   readonly writableCgroups: boolean | null;
-  /** SELinux: "disable", "type:x" … . Without SELinux on the host they have no effect, as in Docker. */
+  /** SELinux: "disable", "type:x" … . */
   readonly labels: readonly string[];
 }
 
@@ -52,6 +54,25 @@ export function parseSecurityOptions(
     }
   }
   return { noNewPrivileges, seccomp, apparmor, writableCgroups, labels };
+}
+
+/**
+ * What only AppArmor or SELinux could do is refused where the host has the one not, or the engine does not label; "not at all"
+ * is what they have anyway.
+ * @throws {EngineError} CONTAINER_SPEC_INVALID
+ */
+export function checkSecurityModules(
+  { apparmor, labels }: Pick<SecurityOptions, 'apparmor' | 'labels'>,
+  host: { readonly apparmor: boolean },
+): void {
+  if (!host.apparmor && !['', 'unconfined', APPARMOR_DEFAULT].includes(apparmor)) {
+    const why = `invalid --security-opt: "apparmor=${apparmor}": AppArmor is not enabled on this host`;
+    throw new EngineError('CONTAINER_SPEC_INVALID', why);
+  }
+  for (const label of labels.filter((one) => !['', 'disable'].includes(one))) {
+    const why = `invalid --security-opt: "label=${label}": SELinux support is not enabled`;
+    throw new EngineError('CONTAINER_SPEC_INVALID', why);
+  }
 }
 
 const BARE = new Set(['no-new-privileges', 'writable-cgroups', 'disable']);

@@ -18,7 +18,7 @@ export const ABLE_HOST: HostFacts = {
   cgroupVersion: 'v1',
   capabilities: CAPABILITIES,
   seccomp: true,
-  apparmorProfiles: null,
+  apparmor: false,
   thermalThrottleCpus: [],
   ipv4Forwarding: true,
   cgroupNamespaces: true,

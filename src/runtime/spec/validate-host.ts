@@ -9,7 +9,7 @@ import { parseDeviceRule } from './devices.ts';
 import { isInUserNamespace, type DaemonDefaults, type HostFacts } from './input.ts';
 import { checkUlimit } from './rlimits.ts';
 import { parseSeccompProfile } from './seccomp.ts';
-import { parseSecurityOptions } from './security-options.ts';
+import { checkSecurityModules, parseSecurityOptions } from './security-options.ts';
 import { mergeTmpfsOptions } from './tmpfs-options.ts';
 import { validateResources } from './validate-resources.ts';
 
@@ -37,6 +37,7 @@ export function validateHostSpec(host: HostSpec, facts: HostFacts, daemon: Daemo
   refuseIsolation(host);
 
   const security = parseSecurityOptions(host.securityOpt, daemon);
+  checkSecurityModules(security, facts);
   if (!['', 'unconfined', 'builtin'].includes(security.seccomp)) parseSeccompProfile(security.seccomp);
 
   const all = [...warnings];
