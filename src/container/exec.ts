@@ -3,6 +3,7 @@ import { EngineError } from '../core/engine-error.ts';
 import type { Container } from '../lifecycle/container.ts';
 import { notRunning, pausedBeforeExec, restarting } from '../lifecycle/words.ts';
 import type { Exec, ExecConfig } from '../supervisor/port.ts';
+import { accountOf } from './account.ts';
 import { parseDetachKeys } from './detach-keys.ts';
 import type { Parts } from './parts.ts';
 import type { Containers } from './port.ts';
@@ -13,7 +14,8 @@ export async function createExec(parts: Parts, ref: string, config: ExecConfig):
   if (config.cmd.length === 0) throw new EngineError('CONTAINER_SPEC_INVALID', 'No exec command specified');
   const container = parts.resolver.resolve(ref);
   checkCanExec(container, ref);
-  parseDetachKeys(config.detachKeys);
+  await checkUser(parts, container, config.user);
+  parseDetachKeys(config.detachKeys, 'escape');
   for (const entry of config.env ?? []) checkEnv(entry);
   return parts.supervisor.execCreate(container.id, config);
 }
@@ -69,6 +71,17 @@ export function checkCanExec(container: Container, name: string = container.id):
   if (statusOf(container) === 'restarting') throw refused(restarting(container.id));
   if (statusOf(container) === 'paused') throw refused(pausedBeforeExec(name));
   if (liveOf(container) === null) throw refused(notRunning(container.id));
+}
+
+/** A user who is not there is told before the start, as of moby 28.2: a client that waits for the exec need not time out. */
+async function checkUser(parts: Parts, container: Container, user: string): Promise<void> {
+  if (user === '') return;
+  try {
+    await accountOf(parts, container, parts.images.snapshots.path(container.id), user);
+  } catch (error) {
+    if (!(error instanceof EngineError)) throw error;
+    throw new EngineError('PARAMETER_INVALID', error.message, { cause: error });
+  }
 }
 
 /** Source: moby opts/env.go ValidateEnv. */

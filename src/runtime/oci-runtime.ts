@@ -210,6 +210,11 @@ class OciRuntime implements Runtime {
     const place = await this.#directPlace(link);
     const { execId, tty, consoleSize, record } = exec;
     const process = sizedProcess(exec);
+    const args = argsOfConfig({ process: exec.process });
+    const { runtime } = link.identity;
+    // In runc's words: crun and the shim have others.
+    if (!('cwd' in process && String(process.cwd).startsWith('/')))
+      throw startError({ what: 'exec', runtime, text: 'Cwd must be an absolute path', args });
     const request = place === null ? null : formatDirectExec(process, place, record);
     const content = request ?? formatOciExec(process, record);
     const processFile = writeExecFile(link.identity.directory, execId, content);
@@ -226,8 +231,6 @@ class OciRuntime implements Runtime {
         link.directPlace = Promise.resolve(null);
         return await this.exec(id, exec, streams);
       }
-      const args = argsOfConfig({ process: exec.process });
-      const { runtime } = link.identity;
       throw startError({ what: 'exec', runtime, text: error.message, args }, { cause: error });
     }
   }

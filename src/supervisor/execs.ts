@@ -89,7 +89,8 @@ export class Execs {
     publishOf(this.#context, container, `exec_start: ${commandText(config)}`, { execID: execId });
     try {
       const launch = await this.#context.resources.execLaunch(container, execId, config);
-      const sized = consoleSize === null ? launch : { ...launch, consoleSize };
+      const size = consoleSize ?? config.consoleSize ?? null;
+      const sized = size === null ? launch : { ...launch, consoleSize: size };
       const started = await this.#context.runtime.exec(containerId, sized, streams);
       const now = entry.exec.state; // Its end may have been reported meanwhile.
       entry.exec = {

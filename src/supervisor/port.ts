@@ -90,6 +90,8 @@ export interface ExecStartOptions {
 
 export interface ExecConfig {
   readonly tty: boolean;
+  /** rows, columns of its terminal where the start says nothing of it. */
+  readonly consoleSize?: readonly [number, number] | null;
   readonly attachStdin: boolean;
   readonly attachStdout: boolean;
   readonly attachStderr: boolean;

@@ -50,6 +50,8 @@ test('exec: environment, user, directory, privileges, and what inspect tells of 
   assert.ok((await ran(id, { Cmd: show, Privileged: true })).out.endsWith(all));
   const terminal = await ran(id, { Cmd: ['sh', '-c', 'echo $TERM; tty'], Tty: true });
   assert.match(terminal.out, /^xterm\r\n\/dev\/pts\/\d+\r\n$/);
+  const sized = await ran(id, { Cmd: ['stty', 'size'], Tty: true, ConsoleSize: [33, 44] });
+  assert.equal(sized.out, '33 44\r\n');
   const { json } = await create(id, { Cmd: ['a', 'b', 'c'], User: 'app', Privileged: true, AttachStderr: true, DetachKeys: 'ctrl-a' }); // prettier-ignore
   assert.deepEqual(await inspect(json.Id), {
     ID: json.Id,
@@ -78,8 +80,13 @@ test('exec: refused, in Docker’s words, by what the container does; and of wha
     d.api('POST', `/v1.51/exec/${execId}/start`, { Detach: detach });
   await refused(create(id, { Cmd: [] }), 400, 'No exec command specified');
   await refused(create(id, {}), 400, 'No exec command specified');
-  await refused(create(id, { Cmd: ['x'], DetachKeys: 'shift-a' }), 400, 'Invalid detach keys (shift-a) provided');
+  await refused(create(id, { Cmd: ['x'], DetachKeys: 'shift-a' }), 400, 'Invalid escape keys (shift-a) provided');
   await refused(create('missing', { Cmd: ['x'] }), 404, 'No such container: missing');
+  const nobody = 'unable to find user nobody-knows: no matching entries in passwd file';
+  await refused(create(id, { Cmd: ['x'], User: 'nobody-knows:1' }), 400, nobody);
+  const group = 'unable to find group root;0: no matching entries in group file';
+  await refused(create(id, { Cmd: ['x'], User: '0:root;0' }), 400, group);
+  assert.equal((await d.docker('exec', '-u', 'nobody-knows', id, 'true')).code, 1);
   await refused(start('missing'), 404, 'No such exec instance: missing');
   await refused(d.api('GET', '/v1.51/exec/missing/json'), 404, 'No such exec instance: missing');
   await refused(d.api('POST', '/v1.51/exec/missing/resize?h=1&w=1'), 404, 'No such exec instance: missing');
@@ -132,17 +139,13 @@ test('exec: what cannot be run is 126 or 127 in inspect and to the CLI, with the
       127,
       'chdir to cwd ("/nope") set in config.json failed: no such file or directory',
     ],
-    [
-      { Cmd: ['true'], User: 'nobody-knows' },
-      126,
-      'unable to find user nobody-knows: no matching entries in passwd file',
-    ],
+    [{ Cmd: ['true'], WorkingDir: 'tmp' }, 126, 'exec failed: Cwd must be an absolute path: unknown'],
   ] as const) /* prettier-ignore */ {
     const { out, code: got } = await ran(id, config);
     assert.ok(out.includes(words), `${JSON.stringify(out)} instead of ${words}`);
     if (words.startsWith('exec: ""')) continue;
     assert.equal(got, code, JSON.stringify(config));
-    const flags = 'WorkingDir' in config ? ['-w', config.WorkingDir] : 'User' in config ? ['-u', config.User] : [];
+    const flags = 'WorkingDir' in config ? ['-w', config.WorkingDir] : [];
     assert.equal((await d.docker('exec', ...flags, id, ...config.Cmd)).code, code, JSON.stringify(config));
   }
   await d.ok('rm', '-f', id);

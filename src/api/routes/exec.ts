@@ -22,7 +22,8 @@ const RECORDED_MS_MAX = 250;
 
 async function createExec(exchange: Exchange): Promise<Reply> {
   const body = await readJsonBody(exchange.request);
-  const config = parseExecCreate(body.absent ? execCreateRequest.zero : decodeBody(body.text, execCreateRequest));
+  const asked = body.absent ? execCreateRequest.zero : decodeBody(body.text, execCreateRequest);
+  const config = parseExecCreate(asked, exchange.minor);
   const id = await exchange.parts.containers.execCreate(param(exchange, 'name'), config, exchange.by);
   return { status: 201, json: { Id: id } };
 }

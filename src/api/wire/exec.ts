@@ -26,11 +26,15 @@ export const execStartRequest = struct('container.ExecStartRequest', {
   ConsoleSize: consoleSize,
 });
 
-export function parseExecCreate(asked: Decoded<typeof execCreateRequest>): Parameters<Containers['execCreate']>[1] {
+export function parseExecCreate(
+  asked: Decoded<typeof execCreateRequest>,
+  minor: number,
+): Parameters<Containers['execCreate']>[1] {
   if (asked.Cmd === null || asked.Cmd.length === 0)
     throw new EngineError('PARAMETER_INVALID', 'No exec command specified');
   return {
     tty: asked.Tty,
+    consoleSize: minor < 42 ? null : asked.ConsoleSize,
     attachStdin: asked.AttachStdin,
     attachStdout: asked.AttachStdout,
     attachStderr: asked.AttachStderr,
