@@ -82,7 +82,7 @@ function placeFamily(family: Family, placement: Placement): IpamConfig {
     subnets.claim(before);
     return { ...own, ipRange };
   }
-  const [config] = resolveIpam([], [family], subnets, avoid, localPool);
+  const [config] = resolveIpam([], [family], subnets, avoid, { localPool, takesGateway: () => true });
   const { subnet, gateway } = config!;
   return { subnet, gateway, ipRange, auxAddresses: null };
 }

@@ -2,8 +2,8 @@ import assert from 'node:assert/strict';
 import { test } from 'node:test';
 
 import { checkEndpoint, ENDPOINT_DEFAULT } from './endpoint-spec.ts';
-import { enabledFamilies } from './network-spec.ts';
-import type { IpamConfig, Network } from './port.ts';
+import { checkSpec, enabledFamilies, takesGateway } from './network-spec.ts';
+import type { IpamConfig, Network, NetworkSpec } from './port.ts';
 
 function network(name: string, ...configs: readonly Partial<IpamConfig>[]): Network {
   return {
@@ -54,4 +54,63 @@ test('enabledFamilies: what is asked for wins over the options, these over IPv4 
   assert.deepEqual(asked(null, null, { [option]: '1' }), { enableIpv4: true, enableIpv6: true });
   assert.deepEqual(asked(false, false, { [option]: 'true' }), { enableIpv4: false, enableIpv6: false });
   assert.throws(() => asked(null, null, { [option]: 'x' }), /driver-opt ".*enable_ipv6" is not a valid bool/);
+});
+
+const BRIDGE = 'com.docker.network.bridge.';
+const wish = (more: Partial<NetworkSpec>): NetworkSpec => ({
+  name: 'n',
+  driver: 'bridge',
+  internal: false,
+  attachable: false,
+  ingress: false,
+  enableIpv4: true,
+  enableIpv6: false,
+  ipam: { driver: '', options: null, configs: [] },
+  options: {},
+  labels: {},
+  scope: '',
+  configOnly: false,
+  configFrom: '',
+  ...more,
+});
+const ipam = (driver: string, ...configs: readonly IpamConfig[]) => ({ driver, options: null, configs });
+
+test("checkSpec: options that cannot be read, parents and pools that there are not, in Docker's words", () => {
+  const given: IpamConfig = { subnet: '10.0.0.0/24', ipRange: '', gateway: '', auxAddresses: null };
+  const macvlan = { driver: 'macvlan', enableIpv4: false } as const;
+  const option = (key: string, value: string) => ({ options: { [key]: value } });
+  const failed = (key: string, value: string, why: string): [Partial<NetworkSpec>, string] => [
+    option(key, value),
+    `failed to parse ${key} value: ${value} (${why})`,
+  ];
+  const mtu = 'com.docker.network.driver.mtu';
+  for (const [more, message] of [
+    failed(mtu, 'x', 'strconv.Atoi: parsing "x": invalid syntax'),
+    [option(mtu, '-1'), 'invalid MTU number: -1'],
+    failed(`${BRIDGE}enable_icc`, 'x', 'strconv.ParseBool: parsing "x": invalid syntax'),
+    failed(`${BRIDGE}host_binding_ipv4`, 'x', 'nil ip'),
+    failed('com.docker.network.host_ipv4', 'x', 'nil ip'),
+    failed('com.docker.network.host_ipv6', '1.2.3.4', 'nil ip'),
+    failed(`${BRIDGE}gateway_mode_ipv6`, 'x', 'unknown gateway mode x'),
+    [{ enableIpv4: false }, 'IPv4 or IPv6 must be enabled'],
+    [{ ipam: ipam('null') }, 'ipv4 pool is empty'],
+    [{ ipam: ipam('null', given) }, 'null ipam driver does not handle specific address pool requests'],
+  ] as const)
+    assert.throws(() => checkSpec(wish(more)), { message });
+  for (const more of [macvlan, { ...macvlan, enableIpv4: true, ipam: ipam('null') }, { configOnly: true, driver: 'x' }])
+    checkSpec(wish(more));
+});
+
+test('takesGateway: not where nothing could be sent there', () => {
+  const takes = (more: Partial<NetworkSpec>): boolean[] => ([4, 6] as const).map((f) => takesGateway(wish(more), f));
+  const inhibited = { options: { [`${BRIDGE}inhibit_ipv4`]: 'true' } };
+  assert.deepEqual(takes({}), [true, true]);
+  assert.deepEqual(takes({ internal: true }), [true, true]);
+  assert.deepEqual(takes(inhibited), [true, true]);
+  assert.deepEqual(takes({ ...inhibited, internal: true }), [false, true]);
+  const isolated = { internal: true, options: { [`${BRIDGE}gateway_mode_ipv6`]: 'isolated' } };
+  assert.deepEqual(takes(isolated), [true, false]);
+  assert.deepEqual(takes({ driver: 'macvlan' }), [false, false]);
+  assert.deepEqual(takes({ driver: 'macvlan', options: { parent: 'eth0' } }), [true, true]);
+  assert.deepEqual(takes({ driver: 'ipvlan', options: { parent: 'eth0', ipvlan_mode: 'l3' } }), [false, false]);
 });

@@ -78,7 +78,9 @@ function gatewayFor(family: Family, sandbox: SandboxRecord, byId: NetworkById): 
     if (network === undefined || network.network.internal) return false;
     const [gateway, address] =
       family === 4 ? [state.gateway, state.ipv4Address] : [state.ipv6Gateway, state.ipv6Address];
-    return gateway !== '' || (network.vlan !== null && address !== '');
+    // Beyond layer 2 the device itself leads out.
+    const leadsOut = network.vlan !== null && network.vlan.parent !== '' && /^l3s?$/.test(network.vlan.mode);
+    return gateway !== '' || (leadsOut && address !== '');
   });
   candidates.sort(
     (a, b) => b.state.spec.gwPriority - a.state.spec.gwPriority || (a.networkName < b.networkName ? -1 : 1),

@@ -158,6 +158,7 @@ export class LiveNetwork {
         return {
           subnet,
           masquerade: bridge.masquerade && (mode === 'nat' || mode === 'nat-unprotected'),
+          source: bridge.sourceAddress[subnet.family],
           unprotected: mode === 'nat-unprotected',
         };
       }),
@@ -179,16 +180,17 @@ export function bridgeNameOf(id: string): string {
 }
 
 /**
- * Completes what was asked: a subnet for each family that has none, a gateway for each subnet. Claims the subnets;
- * when anything is refused they are given back.
+ * Completes what was asked: a subnet for each family that has none, a gateway for each subnet of a family that takes one.
+ * Claims the subnets; when anything is refused they are given back.
  */
 export function resolveIpam(
   asked: readonly IpamConfig[],
   families: readonly Family[],
   subnets: Subnets,
   avoid: readonly Subnet[],
-  localPool: Subnet,
+  { localPool, takesGateway }: { readonly localPool: Subnet; readonly takesGateway: (family: Family) => boolean },
 ): IpamConfig[] {
+  const complete = (config: IpamConfig, family: Family): IpamConfig => completed(config, takesGateway(family));
   const claimed: Subnet[] = [];
   try {
     return families.flatMap((family) => {
@@ -198,12 +200,19 @@ export function resolveIpam(
           const { subnet } = parseCidr(config.subnet)!;
           subnets.claim(subnet);
           claimed.push(subnet);
-          return complete({ ...config, subnet: formatSubnet(subnet) });
+          return complete({ ...config, subnet: formatSubnet(subnet) }, family);
         });
       }
       const subnet = allocateSubnet(family, subnets, avoid, localPool);
       claimed.push(subnet);
-      return [complete({ subnet: formatSubnet(subnet), ipRange: '', gateway: '', auxAddresses: null, chosen: true })];
+      const chosen = {
+        subnet: formatSubnet(subnet),
+        ipRange: '',
+        gateway: '',
+        auxAddresses: null,
+        chosen: true,
+      } as const;
+      return [complete(chosen, family)];
     });
   } catch (error) {
     for (const subnet of claimed) subnets.release(subnet);
@@ -223,12 +232,10 @@ function allocateSubnet(family: Family, subnets: Subnets, avoid: readonly Subnet
 }
 
 /** Takes the lowest free address as the gateway when none was asked for. @throws ADDRESS_UNAVAILABLE */
-function complete(config: IpamConfig): IpamConfig {
-  if (config.gateway !== '') {
-    poolOf(config); // refuses auxiliary addresses that collide
-    return { ...config, gateway: formatAddress(parseAddress(config.gateway)!) };
-  }
-  const pool = poolOf(config);
+function completed(config: IpamConfig, takesGateway: boolean): IpamConfig {
+  const pool = poolOf(config); // refuses auxiliary addresses that collide
+  if (config.gateway !== '') return { ...config, gateway: formatAddress(parseAddress(config.gateway)!) };
+  if (!takesGateway) return config;
   return { ...config, gateway: formatAddress(pool.allocate()) };
 }
 

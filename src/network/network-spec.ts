@@ -18,6 +18,8 @@ import type { IpamConfig, NetworkSpec, NetworkWish } from './port.ts';
 
 export const PREDEFINED = ['bridge', 'host', 'none', 'default'] as const;
 export const MTU_DEFAULT = 1500;
+/** A bridge takes no more. */
+const MTU_MAX = 65_535;
 
 const BRIDGE = 'com.docker.network.bridge.';
 const INTERFACE_NAME_MAX = 15; // IFNAMSIZ - 1
@@ -32,6 +34,8 @@ export interface BridgeOptions {
   /** Where published ports without an address listen. */
   readonly hostBinding: Address;
   readonly mtu: number;
+  /** What leaves the network has this source address; null: that of the interface it leaves by. */
+  readonly sourceAddress: Readonly<Record<Family, Address | null>>;
   readonly gatewayMode: Readonly<Record<Family, GatewayMode>>;
   /** The host gets no IPv4 address on the bridge. */
   readonly inhibitIpv4: boolean;
@@ -57,21 +61,47 @@ export function checkSpec(spec: NetworkSpec): void {
     throw new EngineError('NETWORK_PREDEFINED', `operation is not permitted on predefined ${spec.name} network `);
   }
   checkDriver(spec);
-  if (!spec.enableIpv4 && !spec.enableIpv6 && !spec.configOnly) throw invalid('IPv4 or IPv6 must be enabled');
+  const isBridge = spec.driver === 'bridge' && !spec.configOnly;
+  if (isBridge && !spec.enableIpv4 && !spec.enableIpv6) throw invalid('IPv4 or IPv6 must be enabled');
   checkIpam(spec.ipam.configs, spec.enableIpv6);
   if (spec.ipam.driver !== '' && spec.ipam.driver !== 'default' && spec.ipam.driver !== 'null') {
     throw new EngineError('NETWORK_DRIVER_UNKNOWN', `plugin "${spec.ipam.driver}" not found`);
   }
+  if (spec.ipam.driver === 'null' && !spec.configOnly) checkNoIpam(spec);
   if (spec.configOnly && spec.configFrom !== '')
     throw invalid('a configuration network cannot depend on another configuration network');
   if (spec.configFrom !== '' && (spec.ipam.configs.length > 0 || Object.keys(spec.options).length > 0)) {
     throw invalid('user specified configurations are not supported if the network depends on a configuration network');
   }
-  if (spec.driver === 'bridge') {
+  if (isBridge) {
     const { gatewayMode: modes } = bridgeOptions(spec.options);
     if (!spec.internal && (modes[4] === 'isolated' || modes[6] === 'isolated'))
       throw invalid("gateway mode 'isolated' can only be used for an internal network");
   }
+}
+
+/** The IPAM driver "null" gives no addresses: for macvlan and ipvlan alone. Source: moby daemon/libnetwork/ipams/null (v28). */
+function checkNoIpam({ driver, enableIpv6, ipam }: NetworkSpec): void {
+  if (ipam.configs.length > 0) throw invalid('null ipam driver does not handle specific address pool requests');
+  if (enableIpv6) throw invalid('null ipam driver does not handle IPv6 address pool requests');
+  if (driver === 'bridge') throw invalid('ipv4 pool is empty');
+}
+
+/**
+ * Whether an address is kept for the way out where the user names none. Not where no packet could go that way.
+ * Source: moby's drivers, GetSkipGwAlloc (v28).
+ */
+export function takesGateway(
+  { driver, internal, options }: Pick<NetworkSpec, 'driver' | 'internal' | 'options'>,
+  family: Family,
+): boolean {
+  if (driver === 'bridge') {
+    const { gatewayMode: modes, inhibitIpv4 } = bridgeOptions(options);
+    return !internal || (modes[family] !== 'isolated' && !(family === 4 && inhibitIpv4));
+  }
+  if (driver !== 'macvlan' && driver !== 'ipvlan') return true;
+  const { parent, mode } = vlanOptions(driver, options);
+  return parent !== '' && mode !== 'l3' && mode !== 'l3s';
 }
 
 /** @throws NETWORK_SPEC_INVALID for an option that is no boolean */
@@ -99,6 +129,7 @@ function checkDriver(spec: NetworkSpec): void {
     );
   }
   if (spec.scope !== '' && spec.scope !== 'local') throw invalid(`invalid network scope: ${spec.scope}`);
+  if (spec.configOnly) return; // It has no driver of its own.
   switch (spec.driver) {
     case 'bridge':
     case 'macvlan':
@@ -106,8 +137,6 @@ function checkDriver(spec: NetworkSpec): void {
       return;
     case 'host':
     case 'null':
-      // A config-only network has no driver of its own; Docker shows "null".
-      if (spec.configOnly) return;
       throw new EngineError('NETWORK_PREDEFINED', `only one instance of "${spec.driver}" network is allowed`);
     default:
       throw new EngineError('NETWORK_DRIVER_UNKNOWN', `plugin "${spec.driver}" not found`);
@@ -178,8 +207,7 @@ export function bridgeOptions(options: Readonly<Record<string, string>>): Bridge
   const trusted = (options[`${BRIDGE}trusted_host_interfaces`] ?? '').split(':').filter((text) => text !== '');
   trusted.forEach(checkInterfaceName);
   const hostBinding = parseAddress(options[`${BRIDGE}host_binding_ipv4`] || '0.0.0.0');
-  if (hostBinding === null)
-    throw invalid(`invalid value for ${BRIDGE}host_binding_ipv4: ${options[`${BRIDGE}host_binding_ipv4`]}`);
+  if (hostBinding === null) throw unreadable(`${BRIDGE}host_binding_ipv4`, options, 'nil ip');
   return {
     name,
     trusted,
@@ -187,6 +215,7 @@ export function bridgeOptions(options: Readonly<Record<string, string>>): Bridge
     masquerade: booleanOption(options, `${BRIDGE}enable_ip_masquerade`, true),
     hostBinding,
     mtu: mtuOption(options) ?? MTU_DEFAULT,
+    sourceAddress: { 4: sourceAddress(options, 4), 6: sourceAddress(options, 6) },
     gatewayMode: { 4: gatewayMode(options, 4), 6: gatewayMode(options, 6) },
     inhibitIpv4: booleanOption(options, `${BRIDGE}inhibit_ipv4`, false),
     interfacePrefix: options['com.docker.network.container_iface_prefix'] || 'eth',
@@ -196,6 +225,7 @@ export function bridgeOptions(options: Readonly<Record<string, string>>): Bridge
 export function vlanOptions(driver: 'macvlan' | 'ipvlan', options: Readonly<Record<string, string>>): VlanOptions {
   const parent = options['parent'] ?? '';
   if (parent !== '') checkInterfaceName(parent);
+  if (parent === 'lo') throw invalid(`loopback interface is not a valid ${driver} parent link`);
   const key = `${driver}_mode`;
   const mode = options[key] || (driver === 'macvlan' ? 'bridge' : 'l2');
   const modes = driver === 'macvlan' ? ['bridge', 'private', 'vepa', 'passthru'] : ['l2', 'l3', 'l3s'];
@@ -229,14 +259,23 @@ function gatewayMode(options: Readonly<Record<string, string>>, family: Family):
   const key = `${BRIDGE}gateway_mode_ipv${family}`;
   const value = options[key] || 'nat';
   if (value === 'nat' || value === 'nat-unprotected' || value === 'routed' || value === 'isolated') return value;
-  throw invalid(`unknown gateway mode ${value}`);
+  throw unreadable(key, options, `unknown gateway mode ${value}`);
+}
+
+function sourceAddress(options: Readonly<Record<string, string>>, family: Family): Address | null {
+  const key = `com.docker.network.host_ipv${family}`;
+  const value = options[key];
+  if (value === undefined) return null;
+  const address = parseAddress(value);
+  if (address?.family !== family) throw unreadable(key, options, 'nil ip');
+  return address;
 }
 
 function booleanOption(options: Readonly<Record<string, string>>, key: string, byDefault: boolean): boolean {
   const value = options[key];
   if (value === undefined || value === '') return byDefault;
   const parsed = parseBoolean(value);
-  if (parsed === null) throw invalid(`strconv.ParseBool: parsing "${value}": invalid syntax (${key})`);
+  if (parsed === null) throw unreadable(key, options, `strconv.ParseBool: parsing "${value}": invalid syntax`);
   return parsed;
 }
 
@@ -247,12 +286,18 @@ function parseBoolean(value: string): boolean | null {
 }
 
 function mtuOption(options: Readonly<Record<string, string>>): number | null {
-  const value = options['com.docker.network.driver.mtu'];
+  const key = 'com.docker.network.driver.mtu';
+  const value = options[key];
   if (value === undefined || value === '') return null;
+  if (!/^[+-]?\d+$/.test(value)) throw unreadable(key, options, `strconv.Atoi: parsing "${value}": invalid syntax`);
   const mtu = Number(value);
-  if (!/^\d+$/.test(value) || mtu > 65_535)
-    throw invalid(`strconv.Atoi: parsing "${value}": invalid syntax (com.docker.network.driver.mtu)`);
+  if (mtu < 0 || mtu > MTU_MAX) throw invalid(`invalid MTU number: ${mtu}`);
   return mtu === 0 ? null : mtu;
+}
+
+/** Of a driver's option, in moby's words. */
+function unreadable(key: string, options: Readonly<Record<string, string>>, why: string): EngineError {
+  return invalid(`failed to parse ${key} value: ${options[key]} (${why})`);
 }
 
 function invalid(message: string): EngineError {

@@ -18,7 +18,7 @@ import type { Firewall } from './firewall.ts';
 import { ensureForwarding, HOST_NAMESPACE, type ForwardingOptions } from './forwarding.ts';
 import type { HostFacts } from './host-facts.ts';
 import { bridgeNameOf, LiveNetwork, localIpv6Pool, resolveIpam } from './live-network.ts';
-import { bridgeOptions, checkSpec, enabledFamilies, subInterface, vlanOptions } from './network-spec.ts';
+import { bridgeOptions, checkSpec, enabledFamilies, subInterface, takesGateway, vlanOptions } from './network-spec.ts';
 import { parseExposedPort, portKey } from './port-spec.ts';
 import type { Attached, AttachRequest, EndpointState, Network, Networks, NetworkSpec, NetworkWish } from './port.ts';
 import { fromRecord } from './publisher.ts';
@@ -71,7 +71,11 @@ export class EngineNetworks implements Networks {
     return this.#queue(async () => {
       const driver = asked.driver === '' ? 'bridge' : asked.driver;
       const options = { ...this.#defaultOptions(driver, asked), ...asked.options };
-      const spec: NetworkSpec = { ...asked, driver, options, ...enabledFamilies(asked, options) };
+      const families = enabledFamilies(asked, options);
+      // What was said otherwise is no option of the network any more: it would look wrong.
+      if (asked.enableIpv4 !== null) delete options['com.docker.network.enable_ipv4'];
+      if (asked.enableIpv6 !== null) delete options['com.docker.network.enable_ipv6'];
+      const spec: NetworkSpec = { ...asked, driver, options, ...families };
       checkSpec(spec);
       if (this.list().some(({ name }) => name === spec.name)) {
         throw new EngineError('NETWORK_NAME_TAKEN', `network with name ${spec.name} already exists`);
@@ -82,7 +86,10 @@ export class EngineNetworks implements Networks {
       const avoid = await this.#hostSubnets(new Set());
       const configs = effective.configOnly
         ? [...effective.ipam.configs]
-        : resolveIpam(effective.ipam.configs, familiesOf(effective), this.#state.subnets, avoid, this.#localPool());
+        : resolveIpam(effective.ipam.configs, familiesOf(effective), this.#state.subnets, avoid, {
+            localPool: this.#localPool(),
+            takesGateway: (family) => takesGateway(effective, family),
+          });
       if (effective.driver === 'bridge' && !effective.configOnly)
         this.#checkSingleSubnets(
           configs.map(({ subnet }) => subnet),
@@ -90,6 +97,7 @@ export class EngineNetworks implements Networks {
         );
       const network: Network = {
         ...effective,
+        driver: effective.configOnly ? 'null' : effective.driver,
         id,
         scope: 'local',
         createdAt: formatTime(this.#state.clock.wallNs()),
@@ -477,6 +485,8 @@ export class EngineNetworks implements Networks {
   }
 }
 
-function familiesOf(spec: Pick<NetworkSpec, 'enableIpv4' | 'enableIpv6'>): Family[] {
+/** Those that have addresses. */
+function familiesOf(spec: Pick<NetworkSpec, 'enableIpv4' | 'enableIpv6' | 'ipam'>): Family[] {
+  if (spec.ipam.driver === 'null') return [];
   return [...(spec.enableIpv4 ? ([4] as const) : []), ...(spec.enableIpv6 ? ([6] as const) : [])];
 }

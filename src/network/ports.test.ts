@@ -152,20 +152,19 @@ test('mappingElements: direct routing lets the inside of each port through, once
   );
 });
 
-test('networkElements: an internal network is never masqueraded', () => {
-  const network = {
-    bridge: 'br-1',
-    internal: true,
-    icc: false,
-    trusted: ['eth0'],
-    subnets: [
-      { subnet: { family: 4 as const, base: 0x0a000000n, prefixLength: 24 }, masquerade: true, unprotected: false },
-    ],
-  };
+test('networkElements: an internal network is never masqueraded; a source of its own takes the place of it', () => {
+  const subnet = { family: 4 as const, base: 0x0a000000n, prefixLength: 24 };
+  const inside = { subnet, masquerade: true, unprotected: false, source: null };
+  const network = { bridge: 'br-1', internal: true, icc: false, trusted: ['eth0'], subnets: [inside] };
   assert.equal(
     networkElements('add', 't', 4, network),
     'add element ip t bridges { "br-1" }\nadd element ip t internal { "br-1" }\nadd element ip t trusted { "eth0" . "br-1" }\nadd element ip t own { 10.0.0.0/24 . "br-1" }\n',
   );
+  const source = parseAddress('192.0.2.7');
+  const out = { ...network, internal: false, trusted: [], subnets: [{ ...inside, source }] };
+  assert.match(networkElements('add', 't', 4, out), /^add element ip t sources { 10\.0\.0\.0\/24 : 192\.0\.2\.7 }$/m);
+  assert.match(networkElements('delete', 't', 4, out), /^delete element ip t sources { 10\.0\.0\.0\/24 }$/m);
+  assert.doesNotMatch(networkElements('add', 't', 4, out), /masqueraded/);
 });
 
 test('tableName: bridges of different names never share a table', () => {

@@ -7,7 +7,7 @@
  *   packets from a bridge that name a loopback address are dropped before anything looks at them. A port that is
  *   published on a loopback address is for this host alone, also where another program has opened the way there.
  * - prerouting/output: a published port of any address of this host is sent to its container.
- * - postrouting: leaving a network is masqueraded; so is a published port that is used from its own network or from
+ * - postrouting: leaving a network is masqueraded (or has the source that was asked for); so is a published port that is used from its own network or from
  *   127.0.0.1, or the answer would not come back this way.
  * - forward: into a bridge goes what is established, comes from the same network or was published. All else is dropped.
  */
@@ -36,6 +36,8 @@ export interface FirewallNetwork {
 export interface FirewallSubnet {
   readonly subnet: Subnet;
   readonly masquerade: boolean;
+  /** Instead of the address of the interface by which it leaves. */
+  readonly source: Address | null;
   /** gateway_mode nat-unprotected: every port can be reached from outside. */
   readonly unprotected: boolean;
 }
@@ -81,6 +83,7 @@ export function emptyTable(table: string, family: Family): string {
   set unprotected { type ifname; }
   set own { type ${address} . ifname; flags interval; }
   set masqueraded { type ${address}; flags interval; }
+  map sources { type ${address} : ${address}; flags interval; }
   set local { type ${address} . inet_proto . inet_service; }
   set trusted { type ifname . ifname; }
   set direct { type ${address} . inet_proto . inet_service; }
@@ -112,6 +115,7 @@ export function emptyTable(table: string, family: Family): string {
     ${ip} saddr ${LOOPBACK[family]} oifname @bridges masquerade
     ct status dnat ${ip} saddr . oifname @own masquerade
     ${ip} saddr . oifname @own accept
+    snat ${ip} to ${ip} saddr map @sources
     ${ip} saddr @masqueraded masquerade
   }
   chain towards {
@@ -147,9 +151,11 @@ export function networkElements(
   if (network.internal) elements.push(['internal', name]);
   if (subnets.some(({ unprotected }) => unprotected)) elements.push(['unprotected', name]);
   for (const trusted of network.trusted) elements.push(['trusted', `"${trusted}" . ${name}`]);
-  for (const { subnet, masquerade } of subnets) {
+  for (const { subnet, masquerade, source } of subnets) {
     elements.push(['own', `${formatSubnet(subnet)} . ${name}`]);
-    if (masquerade && !network.internal) elements.push(['masqueraded', formatSubnet(subnet)]);
+    if (!masquerade || network.internal) continue;
+    if (source === null) elements.push(['masqueraded', formatSubnet(subnet)]);
+    else elements.push(['sources', `${formatSubnet(subnet)} : ${formatAddress(source)}`]);
   }
   return formatElements(verb, table, family, elements);
 }

@@ -269,3 +269,64 @@ test('gateway modes, IPv4 and IPv6: nat, nat-unprotected, routed, isolated', asy
   await d.ok('rm', '-f', ...modes, 'lone', 'other');
   await d.ok('network', 'rm', ...modes, 'alone');
 });
+
+test('host_ipv4, host_ipv6: what leaves a network has the source that was asked for', async () => {
+  const own = ['192.0.2.9', 'fd00:b::9'] as const;
+  const device = (await hosts.in('a', 'ip', '-o', 'addr', 'show', 'to', '192.0.2.1')).split(/\s+/)[1]!;
+  await hosts.in('a', 'ip', 'addr', 'add', `${own[0]}/32`, 'dev', device);
+  await hosts.in('a', 'ip', '-6', 'addr', 'add', `${own[1]}/128`, 'dev', device, 'nodad');
+  const options = own.flatMap((address, index) => ['-o', `com.docker.network.host_ipv${4 + 2 * index}=${address}`]);
+  await d.ok('network', 'create', '--ipv6', '--subnet', 'fd00:ca::/64', ...options, 'sourced');
+  const ns = await serve('sourced', [80], '--network', 'sourced', '-p', '9300:80');
+  await hosts.serve(hosts.path('b'), 'mirror', 8001);
+  assert.equal(await hosts.ask(ns, '192.0.2.2', 8001), `mirror ${own[0]}`);
+  assert.equal(await hosts.ask(ns, 'fd00:b::2', 8001), `mirror ${own[1]}`);
+  assert.match(await hosts.ask(ns, '192.0.2.1', 9300), /^sourced /); // hairpin
+  await d.ok('rm', '-f', 'sourced');
+  await d.ok('network', 'rm', 'sourced');
+});
+
+test('an internal /31 without a gateway has room for two, who reach each other', async () => {
+  for (const [index, option] of ['inhibit_ipv4=true', 'gateway_mode_ipv4=isolated'].entries()) {
+    const flags = ['--internal', '-o', `com.docker.network.bridge.${option}`, '--subnet', `10.201.${index}.0/31`];
+    await d.ok('network', 'create', ...flags, 'pair');
+    assert.equal(await d.ok('network', 'inspect', '-f', '{{(index .IPAM.Config 0).Gateway}}', 'pair'), '');
+    await serve('p1', [80], '--network', 'pair');
+    const p2 = await serve('p2', [], '--network', 'pair');
+    assert.match(await hosts.ask(p2, await addressOn('p1', 'pair'), 80), /^p1 /);
+    await d.ok('rm', '-f', 'p1', 'p2');
+    await d.ok('network', 'rm', 'pair');
+  }
+});
+
+test('macvlan without addresses, and without a parent: no way out, and other networks keep theirs', async () => {
+  await d.ok('network', 'create', '-d', 'macvlan', '--ipv4=false', 'bare');
+  await d.ok('network', 'create', '-d', 'macvlan', '--ipam-driver', 'null', 'dhcp');
+  await d.ok('network', 'create', '-d', 'macvlan', 'aside');
+  assert.equal(await d.ok('network', 'inspect', '-f', '{{(index .IPAM.Config 0).Subnet}}', 'dhcp'), '0.0.0.0/0');
+  for (const name of ['bare', 'dhcp']) {
+    const out = await d.ok('run', '--rm', '--network', name, 'bb:1', 'sh', '-c', 'ip -4 -o addr show eth0; ip route; ip -o link show eth0'); // prettier-ignore
+    assert.match(out, /^\d+: eth0@\S+ <.*UP/, name);
+  }
+  await d.ok('network', 'create', 'beside');
+  const both = ['--network', 'aside', '--network', 'beside'];
+  const routes = await d.ok('run', '--rm', ...both, 'bb:1', 'ip', 'route');
+  assert.match(routes, /^default via \S+ dev eth\d/m);
+  assert.equal((await d.ok('run', '--rm', '--network', 'aside', 'bb:1', 'ip', 'route')).includes('default'), false);
+  await d.ok('network', 'rm', 'bare', 'dhcp', 'aside', 'beside');
+  const lo = await d.docker('network', 'create', '-d', 'macvlan', '-o', 'parent=lo', 'lo');
+  assert.match(lo.stderr, /loopback interface is not a valid macvlan parent link/);
+});
+
+test('network inspect: a configuration network has no driver; what a field says is no option too', async () => {
+  const inspect = async (name: string): Promise<unknown[]> => {
+    const { Driver, EnableIPv6, Options } = (await d.api('GET', `/v1.51/networks/${name}`)).json;
+    return [Driver, EnableIPv6, Options];
+  };
+  const Options = { 'com.docker.network.enable_ipv6': 'true' };
+  await d.api('POST', '/v1.51/networks/create', { Name: 'conf', ConfigOnly: true, Driver: 'bridge' });
+  await d.api('POST', '/v1.51/networks/create', { Name: 'said', EnableIPv6: false, Options });
+  assert.deepEqual(await inspect('conf'), ['null', false, {}]);
+  assert.deepEqual(await inspect('said'), ['bridge', false, {}]);
+  await d.ok('network', 'rm', 'conf', 'said');
+});

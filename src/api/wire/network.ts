@@ -80,7 +80,7 @@ export function formatNetwork(network: Network, members: ReturnType<Networks['me
     IPAM: {
       Driver: network.ipam.driver || 'default',
       Options: network.ipam.options,
-      Config: network.ipam.configs.length === 0 ? null : network.ipam.configs.map(formatIpamConfig),
+      Config: formatIpamConfigs(network),
     },
     Internal: network.internal,
     Attachable: network.attachable,
@@ -102,6 +102,12 @@ export function formatNetwork(network: Network, members: ReturnType<Networks['me
     Options: network.options,
     Labels: network.labels,
   };
+}
+
+/** moby shows the pool of its IPAM driver "null", which gives no addresses. */
+function formatIpamConfigs({ ipam: { driver, configs }, enableIpv4, configOnly }: Network): object[] | null {
+  if (driver === 'null' && enableIpv4 && !configOnly) return [{ Subnet: '0.0.0.0/0' }];
+  return configs.length === 0 ? null : configs.map(formatIpamConfig);
 }
 
 function formatIpamConfig(config: IpamConfig): object {
