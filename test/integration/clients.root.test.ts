@@ -56,7 +56,7 @@ test('diff: tells of what the container did, and of nothing that the engine did'
 });
 
 test('exec start, attach with logs: the head comes alone, since docker-py loses what comes with it', async () => {
-  const id = await start({ Cmd: ['sh', '-c', 'echo past; sleep 60'] });
+  const id = await start({ Cmd: ['sh', '-c', 'echo past; sleep 6000'] });
   const exec = await daemon.api('POST', `/v1.51/containers/${id}/exec`, { Cmd: ['echo', 'out'], AttachStdout: true });
   const started = await upgraded(`/exec/${exec.json.Id}/start`, '{"Detach":false}');
   assert.match(started.first, /^HTTP\/1.1 101 [^]*\r\n\r\n$/);
@@ -81,18 +81,18 @@ test('attach: detach keys end the connection in both directions', async () => {
 
 test('top: right after a start it shows the command and not the runtime', async () => {
   for (let i = 0; i < 8; i++) {
-    const id = await start({ Cmd: ['sleep', '60'] });
+    const id = await start({ Cmd: ['sleep', '6000'] });
     const { Processes } = (await daemon.api('GET', `/v1.51/containers/${id}/top`)).json;
     assert.deepEqual(
       Processes.map((row: string[]) => row.at(-1)),
-      ['sleep 60'],
+      ['sleep 6000'],
     );
     await daemon.api('DELETE', `/v1.51/containers/${id}?force=1`);
   }
 });
 
 test('restart: FinishedAt is the end of the run before', async () => {
-  const id = await start({ Cmd: ['sleep', '60'] });
+  const id = await start({ Cmd: ['sleep', '6000'] });
   await daemon.api('POST', `/v1.51/containers/${id}/restart?t=0`);
   const { State } = (await daemon.api('GET', `/v1.51/containers/${id}/json`)).json;
   assert.equal(State.Running, true);
@@ -103,11 +103,11 @@ test('restart: FinishedAt is the end of the run before', async () => {
 test('stop, kill and wait, remove: what was published and joined is free when they are answered', async () => {
   const host = { NetworkMode: 'free', PortBindings: { '80/tcp': [{ HostIp: '127.0.0.1', HostPort: '0' }] } };
   await daemon.api('POST', '/v1.51/networks/create', { Name: 'free' });
-  const first = await start({ Cmd: ['sleep', '60'], HostConfig: host });
+  const first = await start({ Cmd: ['sleep', '6000'], HostConfig: host });
   const { json } = await daemon.api('GET', `/v1.51/containers/${first}/json`);
   const port: string = json.NetworkSettings.Ports['80/tcp'][0].HostPort;
   const body = {
-    Cmd: ['sleep', '60'],
+    Cmd: ['sleep', '6000'],
     HostConfig: { ...host, PortBindings: { '80/tcp': [{ HostIp: '127.0.0.1', HostPort: port }] } },
   };
   await daemon.api('POST', `/v1.51/containers/${first}/stop?t=0`);

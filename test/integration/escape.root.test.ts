@@ -98,14 +98,14 @@ test('the probe: sees what is given away on purpose', async () => {
 test('descriptors: a container has its three streams and nothing of the engine’s or the runtime’s', async () => {
   const own = /^0\n1\n2\n3$/; // 3 is the directory that ls reads
   assert.match(await d.ok('run', '--rm', 'bb:1', 'ls', '/proc/self/fd'), own);
-  await d.ok('run', '-d', '--name', 'open-files', 'bb:1', 'sleep', '60');
+  await d.ok('run', '-d', '--name', 'open-files', 'bb:1', 'sleep', '6000');
   assert.match(await d.ok('exec', 'open-files', 'ls', '/proc/self/fd'), own);
   assert.equal(await d.ok('exec', 'open-files', 'ls', '/proc/1/fd'), '0\n1\n2');
   await d.ok('rm', '-f', 'open-files');
 });
 
 test('working directory: a descriptor of the runtime’s leads nowhere (CVE-2024-21626)', async () => {
-  await d.ok('run', '-d', '--name', 'cwd', 'bb:1', 'sleep', '60');
+  await d.ok('run', '-d', '--name', 'cwd', 'bb:1', 'sleep', '6000');
   const escaped = 'ls -d ../../../../../../../../proc/1/root >/dev/null; cat ../../../../../../../../../etc/os-release';
   const tries = [3, 6, 7, 8, 9, 10].flatMap((fd) => [
     d.docker('run', '--rm', '-w', `/proc/self/fd/${fd}`, 'bb:1', 'sh', '-c', escaped),
@@ -126,7 +126,7 @@ test('/proc/PID/exe: the runtime that enters a container is not written to (CVE-
   const hash = (path: string) => createHash('sha256').update(readFileSync(path)).digest('hex');
   await using other = await TestDaemon.start('--add-runtime', `copied=${copy}`);
   await other.image();
-  await other.ok('create', '--name', 'attacker', '--runtime', 'copied', 'bb:1', 'sleep', '60');
+  await other.ok('create', '--name', 'attacker', '--runtime', 'copied', 'bb:1', 'sleep', '6000');
   await other.ok('cp', '-q', join(d.directory, 'escape-probe'), 'attacker:/escape-probe');
   await other.ok('start', 'attacker');
   const attack = other.docker('exec', 'attacker', '/escape-probe', 'overwrite');
@@ -213,7 +213,7 @@ test('/etc/passwd: a pipe, a link to the host’s, a device or a huge one neithe
       'bb:1',
       'sh',
       '-c',
-      `cd /etc; rm passwd; ${make}; echo ready; exec sleep 60`,
+      `cd /etc; rm passwd; ${make}; echo ready; exec sleep 6000`,
     );
     for (let i = 0; i < 100 && (await d.ok('logs', name)) !== 'ready'; i++);
     const { code, stdout, stderr } = await d.dockerWith({ timeoutMs: 10_000 }, 'exec', '-u', 'leaked', name, 'true');
@@ -241,7 +241,7 @@ test('a part of a volume: replaced by a link from another container, it is not w
     'bb:1',
     'sh',
     '-c',
-    `mkdir /v/good /v/also; echo ours >/v/good/x; ln -s ${outside} /v/bad; ln -s ../../../../../..${outside} /v/climbs; exec sleep 60`,
+    `mkdir /v/good /v/also; echo ours >/v/good/x; ln -s ${outside} /v/bad; ln -s ../../../../../..${outside} /v/climbs; exec sleep 6000`,
   );
   await d.ok('exec', 'writer', 'sh', '-c', 'until [ -L /v/climbs ]; do :; done');
   assert.equal(await d.ok('run', '--rm', ...part('good'), 'bb:1', 'cat', '/part/x'), 'ours');

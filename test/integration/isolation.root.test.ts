@@ -21,7 +21,7 @@ const sh = (script: string, ...options: string[]) => d.ok('run', '--rm', ...opti
 async function outcome(HostConfig: object, config: object = {}): Promise<[number, string]> {
   const made = await d.api('POST', '/containers/create', {
     Image: 'bb:1',
-    Cmd: ['sleep', '60'],
+    Cmd: ['sleep', '6000'],
     HostConfig,
     ...config,
   });
@@ -54,9 +54,9 @@ test('IPC namespaces: private, shareable, none, the host’s, another container�
     readFileSync('/proc/self/mountinfo', 'utf8')
       .split('\n')
       .some((line) => line.split(' ')[2] === id);
-  await d.ok('run', '-d', '--name', 'shares', '--ipc', 'shareable', 'bb:1', 'sleep', '60');
+  await d.ok('run', '-d', '--name', 'shares', '--ipc', 'shareable', 'bb:1', 'sleep', '6000');
   assert(onHost(await d.ok('exec', 'shares', 'sh', '-c', device)));
-  await d.ok('run', '-d', '--name', 'keeps', 'bb:1', 'sleep', '60');
+  await d.ok('run', '-d', '--name', 'keeps', 'bb:1', 'sleep', '6000');
   const kept = await d.ok('exec', 'keeps', 'sh', '-c', device);
   assert(/^\d+:\d+$/.test(kept) && !onHost(kept), kept);
   assert.equal(await sh(device, '--ipc', 'none'), '');
@@ -223,7 +223,7 @@ test('sysctls: of namespaces that are the container’s own', async () => {
 
 test('--init: process 1 reaps and forwards; not where process 1 is somebody else', async () => {
   assert.match(await sh('ps -o pid,args | head -3', '--init'), /1 \/sbin\/docker-init -- sh/);
-  await d.ok('run', '-d', '--init', '--name', 'reaps', 'bb:1', 'sleep', '60');
+  await d.ok('run', '-d', '--init', '--name', 'reaps', 'bb:1', 'sleep', '6000');
   await d.ok('exec', 'reaps', 'sh', '-c', '(sleep 0.1 &) ; exit 0');
   await d.ok('stop', '-t', '5', 'reaps');
   assert.equal(await d.inspect('reaps', '{{.State.ExitCode}}'), '143');

@@ -114,7 +114,7 @@ test('--mount type=image: read-only, in parts, in use, and still there when the 
   assert.equal((await at('none', 'true')).status, 404);
 
   const mounts = ['--mount', 'type=image,source=tree:1,target=/a', '--mount', 'type=image,source=tree:1,target=/b'];
-  const id = await d.ok('run', '-d', '--name', 'im', ...mounts, 'bb:1', 'sh', '-c', 'cat /a/foo /b/foo; sleep 60');
+  const id = await d.ok('run', '-d', '--name', 'im', ...mounts, 'bb:1', 'sh', '-c', 'cat /a/foo /b/foo; sleep 6000');
   const image = (await d.ok('image', 'inspect', '--format', '{{.Id}}', 'tree:1')).slice('sha256:'.length);
   const refused = await d.docker('rmi', 'tree:1');
   assert.match(
@@ -193,8 +193,8 @@ test('binds: what is shared is seen on both sides, a slave sees, and a private s
   assert.deepEqual(mountsBelow(shared), [join(shared, 'mnt')]);
   execFileSync('umount', [join(shared, 'mnt')]);
 
-  await d.ok('run', '-d', '--name', 'slave', '-v', `${shared}:/v:slave`, 'bb:1', 'sleep', '60');
-  await d.ok('run', '-d', '--name', 'apart', '-v', `${shared}:/v`, 'bb:1', 'sleep', '60');
+  await d.ok('run', '-d', '--name', 'slave', '-v', `${shared}:/v:slave`, 'bb:1', 'sleep', '6000');
+  await d.ok('run', '-d', '--name', 'apart', '-v', `${shared}:/v`, 'bb:1', 'sleep', '6000');
   execFileSync('mount', ['--bind', other, join(shared, 'mnt')]);
   assert.equal(await d.ok('exec', 'slave', 'cat', '/v/mnt/seen'), 'Test');
   assert.equal((await d.docker('exec', 'apart', 'cat', '/v/mnt/seen')).code, 1);
@@ -262,7 +262,7 @@ test('anonymous volumes: marked as Docker does, removed with --rm and rm -v only
   await d.ok('run', '--rm', '-v', '/data', '-v', 'named:/named', 'bb:1', 'true');
   assert.deepEqual([await volumes(), await d.ok('volume', 'ls', '-qf', 'name=named')], [[], 'named']);
 
-  await d.ok('create', '--name', 'owner', '-v', '/home', '--mount', 'type=volume,target=/tmp', 'bb:1', 'sleep', '60');
+  await d.ok('create', '--name', 'owner', '-v', '/home', '--mount', 'type=volume,target=/tmp', 'bb:1', 'sleep', '6000');
   const [first, second] = await volumes();
   assert(first !== undefined && second !== undefined);
   const { Labels } = (await d.api('GET', `/volumes/${first}`)).json;

@@ -161,7 +161,7 @@ test('docker run --network: host, none, container:', async () => {
   const { stdout: host } = await run('readlink', ['/proc/self/ns/net']);
   assert.equal(`${await d.ok('run', '--rm', '--network', 'host', 'bb:1', 'readlink', '/proc/self/ns/net')}\n`, host);
   assert.equal(await d.ok('run', '--rm', '--network', 'none', 'bb:1', 'ls', '/sys/class/net'), 'lo');
-  await d.ok('run', '-d', '--name', 'base', 'bb:1', 'sleep', '60');
+  await d.ok('run', '-d', '--name', 'base', 'bb:1', 'sleep', '6000');
   assert.equal(
     await d.ok('run', '--rm', '--network', 'container:base', 'bb:1', 'hostname', '-i'),
     await d.ok('exec', 'base', 'hostname', '-i'),

@@ -80,8 +80,8 @@ test('a container: maps, owners and rights of its root', async () => {
 });
 
 test('its processes: are the mapped root’s on the host, whoever starts them', async () => {
-  await d.ok('run', '-d', '--name', 'seen', 'bb:1', 'sleep', '61');
-  await d.ok('exec', '-d', '-u', 'app', 'seen', 'sleep', '62');
+  await d.ok('run', '-d', '--name', 'seen', 'bb:1', 'sleep', '6100');
+  await d.ok('exec', '-d', '-u', 'app', 'seen', 'sleep', '6200');
   const uids = async () => {
     const { json } = await d.api('GET', '/containers/seen/top?ps_args=-eo+pid');
     return json.Processes.map(
@@ -257,7 +257,7 @@ test('shared namespaces: share the user namespace too', async () => {
     'bb:1',
     'sh',
     '-c',
-    'httpd -p 80 -h /www; exec sleep 60',
+    'httpd -p 80 -h /www; exec sleep 6000',
   );
   const user = await d.ok('exec', 'donor', 'readlink', '/proc/self/ns/user');
   assert.equal(
@@ -305,7 +305,7 @@ test('--userns=host: the host’s IDs, and what needs them', async () => {
 });
 
 test('a daemon with and without: each keeps its own store', async () => {
-  await d.ok('run', '-d', '--name', 'stays', '--restart', 'always', 'bb:1', 'sleep', '60');
+  await d.ok('run', '-d', '--name', 'stays', '--restart', 'always', 'bb:1', 'sleep', '6000');
   await d.ok('stop', '-t', '0', 'stays');
   await d.down();
   await d.upWith([]);

@@ -14,7 +14,7 @@ const ROOT = join(import.meta.dirname, '../..');
 /** Where scripts/setup.sh puts the docker CLI when the machine has none. */
 export const TOOLS = join(ROOT, 'build/tools');
 /** In the virtual machine everything takes some ten times as long; what counts work has the same deadlines elsewhere. */
-const PATIENCE = process.env['LSVM_BOOT'] === undefined ? 1 : 6;
+export const PATIENCE = process.env['LSVM_BOOT'] === undefined ? 1 : 6;
 const START_MS_MAX = 30_000 * PATIENCE;
 
 export interface Ran {
