@@ -87,7 +87,7 @@ async function limitsV1(cgroups: Cgroups, kernel: number): Promise<HostLimits> {
 async function limitsV2(cgroups: Cgroups): Promise<HostLimits> {
   const has = (controller: string): boolean => cgroups.controllers.includes(controller);
   const io = has('io');
-  const weight = io && ((await anyChildHas(cgroups, 'io.bfq.weight')) || (await anyChildHas(cgroups, 'io.weight')));
+  const weight = io && (await hasWeightV2(cgroups));
   return {
     memory: has('memory'),
     swap: has('memory') && (await hasSwapV2(cgroups)),
@@ -113,6 +113,12 @@ async function limitsV2(cgroups: Cgroups): Promise<HostLimits> {
 /** The root cgroup has no memory.swap.max: the first child tells (swap accounting may be off by a boot option). */
 async function hasSwapV2(cgroups: Cgroups): Promise<boolean> {
   return (await anyChildHas(cgroups, 'memory.swap.max')) || !(await anyChildHas(cgroups, 'memory.max'));
+}
+
+/** Like that: where no child has been given I/O files yet, nothing says that the kernel has no weights. */
+async function hasWeightV2(cgroups: Cgroups): Promise<boolean> {
+  const weights = await Promise.all(['io.bfq.weight', 'io.weight'].map((file) => anyChildHas(cgroups, file)));
+  return weights.includes(true) || !(await anyChildHas(cgroups, 'io.max'));
 }
 
 async function anyChildHas(cgroups: Cgroups, file: string): Promise<boolean> {

@@ -28,6 +28,8 @@ import type { ShimLaunch, ShimSpawned } from './client.ts';
 import { spawnShim } from './client.ts';
 import type { ShimEvent } from './protocol.ts';
 
+/** Longer in the virtual machine, as the deadlines of test/support/daemon.ts. */
+const EVENT_MS_MAX = process.env['LSVM_BOOT'] === undefined ? 20_000 : 120_000;
 export const EXEC_CONSOLE_SIZE = [33, 77] as const;
 const AF_UNIX = 1;
 const SOCK_STREAM_CLOEXEC = 1 | 0o2000000;
@@ -135,7 +137,10 @@ export class ShimFixture implements Disposable {
       onEvent,
       event: (kind, count = 1) =>
         new Promise((resolve, reject) => {
-          const timer = setTimeout(() => reject(new Error(`no ${kind} event; got ${JSON.stringify(events)}`)), 20_000);
+          const timer = setTimeout(
+            () => reject(new Error(`no ${kind} event; got ${JSON.stringify(events)}`)),
+            EVENT_MS_MAX,
+          );
           const check = (): void => {
             const found = events.filter((event) => event.kind === kind);
             if (found.length < count) return;
@@ -203,7 +208,7 @@ export class ShimFixture implements Disposable {
   /** leftovers() once the last shim had the moment that it needs to end. */
   async settledLeftovers(): Promise<string[]> {
     let left = this.leftovers();
-    for (let wait = 0; left.length > 0 && wait < 40; wait++) {
+    for (let wait = 0; left.length > 0 && wait < EVENT_MS_MAX / 500; wait++) {
       await sleep(100);
       left = this.leftovers();
     }
