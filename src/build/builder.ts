@@ -2,33 +2,38 @@
  * The classic builder: a Dockerfile's instructions one after the other, each an image of its own, so that the next
  * build finds it again. Prints what Docker's prints. Source: moby builder/dockerfile (v28).
  */
-import { mkdtemp, readFile, writeFile } from 'node:fs/promises';
-import { join, posix } from 'node:path';
+import { posix } from 'node:path';
 
 import type { Containers } from '../container/port.ts';
 import { EngineError, messageOf } from '../core/engine-error.ts';
 import { newId, shortId } from '../core/id.ts';
 import type { Logger } from '../core/log.ts';
 import { EMPTY_CONFIG } from '../image/image-config.ts';
-import type { Digest, Image, ImageConfig, Images, Progress, TreeArchive } from '../image/port.ts';
+import type { Digest, Image, ImageConfig, Images, Platform, Progress, TreeArchive } from '../image/port.ts';
 import { addSources } from './add-step.ts';
-import { findCached } from './cache.ts';
-import { copyDigest, findItems, type CopySource } from './copy-source.ts';
-import { copyFlags, ownership, unpackPart, type LookUpOwner } from './copy-step.ts';
-import { remoteContext, type Fetch } from './download.ts';
+import { openStepCache } from './cache.ts';
+import { openContext } from './context.ts';
+import { copyDigest, findItems, type CopyPart, type CopySource } from './copy-source.ts';
+import { copyFlags, makeDirectory, ownership, unpackPart, type LookUpOwner } from './copy-step.ts';
+import type { Fetch } from './download.ts';
+import { checkInstruction } from './dockerfile/check.ts';
 import { expandWord, expandWords } from './dockerfile/expand.ts';
-import { parseIgnore } from './dockerfile/ignore.ts';
-import {
-  parseDockerfile,
-  parseError,
-  parseInstruction,
-  type Dockerfile,
-  type Instruction,
-} from './dockerfile/parse.ts';
+import { parseError, parseInstruction, type Instruction } from './dockerfile/parse.ts';
+import { printed, printedRed, quietly } from './output.ts';
 import { planStages, type PlannedStage } from './plan.ts';
+import { stagePlatform } from './platform.ts';
 import type { BuildRequest, Builder } from './port.ts';
 import { runStep, StepFailed } from './run-step.ts';
-import { commandLine, configStep, keyArguments, PREDEFINED, runArguments, variables, type Stage } from './stage.ts';
+import {
+  commentLine,
+  configStep,
+  keyArguments,
+  PREDEFINED,
+  runArguments,
+  runCommand,
+  variables,
+  type Stage,
+} from './stage.ts';
 
 export interface BuilderNeeds {
   readonly images: Images;
@@ -42,7 +47,6 @@ export interface BuilderNeeds {
   readonly logger: Logger;
 }
 
-const DOCKERFILE = 'Dockerfile';
 const DEFAULT_PATH = 'PATH=/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin';
 
 export function createBuilder(needs: BuilderNeeds): Builder {
@@ -58,41 +62,48 @@ class Build {
   readonly #undo = new AsyncDisposableStack();
   readonly #usedArguments = new Set<string>();
   #context: CopySource | null = null;
-  #dockerfileName: string;
   #escape = '\\';
   #step = 0;
-  #steps = 0;
+  #count = 0;
 
   constructor(needs: BuilderNeeds, request: BuildRequest, signal: AbortSignal) {
     this.#needs = needs;
     this.#request = request;
-    this.#dockerfileName = request.dockerfile || DOCKERFILE;
     this.#signal = signal;
   }
 
-  async *run(): AsyncGenerator<Progress> {
+  run(): AsyncGenerator<Progress> {
+    return this.#request.quiet ? quietly(this.#steps()) : this.#steps();
+  }
+
+  /** Returns the image, or null when the last line is an error. */
+  async *#steps(): AsyncGenerator<Progress, Digest | null> {
     await using _undo = this.#undo;
-    this.#context = await this.#unpackContext();
-    const dockerfile = await this.#readDockerfile(this.#context);
+    const { context, dockerfile } = await openContext(this.#needs, this.#request, this.#undo);
+    this.#context = context;
     this.#escape = dockerfile.escape;
-    const { stages, target, globals } = planStages(dockerfile, this.#request);
-    this.#steps =
-      stages.reduce((sum, stage) => sum + 1 + stage.instructions.length, 0) +
-      (Object.keys(this.#request.labels).length > 0 ? 1 : 0) +
-      globals.count;
+    for (const instruction of dockerfile.instructions) checkInstruction(instruction);
+    const { stages, globals } = planStages(dockerfile, this.#request);
+    const labels = Object.entries(this.#request.labels).toSorted(([a], [b]) => (a < b ? -1 : 1));
+    this.#count = stages.reduce((sum, stage) => sum + 1 + stage.instructions.length, 0) + labels.length + globals.count;
     this.#step = globals.count;
     for (const name of globals.values.keys()) this.#usedArguments.add(name);
     try {
-      for (const planned of stages) yield* this.#buildStage(planned, globals.values);
-      const stage = this.#stages[target]!;
+      for (const warning of dockerfile.warnings) yield printedRed(`${warning}\n`);
+      for (const planned of stages) {
+        const stage = yield* this.#buildStage(planned, globals.values);
+        if (planned === stages.at(-1)) for (const label of labels) yield* this.#addLabel(stage, label);
+        if (stage.imageId !== '') yield { kind: 'aux', value: { ID: stage.imageId } };
+      }
       yield* this.#warnOfUnused();
-      if (Object.keys(this.#request.labels).length > 0) yield* this.#addLabels(stage);
-      if (stage.imageId === '')
-        throw new EngineError('BODY_INVALID', 'No image was generated. Is your Dockerfile empty?');
-      yield* this.#finish(stage.imageId);
+      const { imageId } = this.#stages.at(-1)!;
+      if (imageId === '') throw new EngineError('BODY_INVALID', 'No image was generated. Is your Dockerfile empty?');
+      yield* this.#finish(imageId);
+      return imageId;
     } catch (error) {
       if (!(error instanceof EngineError)) this.#needs.logger.error({ error: messageOf(error) }, 'a build failed');
       yield { kind: 'error', message: messageOf(error), ...(error instanceof StepFailed && { code: error.exitCode }) };
+      return null;
     }
   }
 
@@ -101,54 +112,20 @@ class Build {
     const unused = Object.keys(this.#request.buildArgs)
       .filter((name) => !this.#usedArguments.has(name) && !PREDEFINED.has(name))
       .toSorted();
-    if (unused.length > 0)
-      yield* this.#say(`[Warning] One or more build-args [${unused.join(' ')}] were not consumed\n`);
+    if (unused.length > 0) yield printed(`[Warning] One or more build-args [${unused.join(' ')}] were not consumed\n`);
   }
 
   async *#finish(imageId: Digest): AsyncGenerator<Progress> {
-    if (this.#request.quiet) yield { kind: 'stream', text: `${imageId}\n` };
-    else {
-      yield { kind: 'aux', value: { ID: imageId } };
-      yield { kind: 'stream', text: `Successfully built ${shortId(imageId)}\n` };
-    }
+    yield printed(`Successfully built ${shortId(imageId)}\n`);
     for (const tag of this.#request.tags) {
       await this.#needs.images.tag(imageId, tag);
-      if (!this.#request.quiet)
-        yield { kind: 'stream', text: `Successfully tagged ${/[:@][^/]*$/.test(tag) ? tag : `${tag}:latest`}\n` };
+      yield printed(`Successfully tagged ${/[:@][^/]*$/.test(tag) ? tag : `${tag}:latest`}\n`);
     }
   }
 
-  async #unpackContext(): Promise<CopySource> {
-    const root = await mkdtemp(join(this.#needs.scratchDir, 'context-'));
-    this.#undo.defer(() => this.#needs.removeTree(root));
-    await this.#fillContext(root);
-    const ignore = await readFile(join(root, '.dockerignore'), 'utf8').catch(() => '');
-    return { archive: this.#needs.treeArchive, root, ignore: parseIgnore(ignore) };
-  }
-
-  async #fillContext(root: string): Promise<void> {
-    const { remote } = this.#request;
-    const found = remote === '' ? null : await remoteContext(this.#needs.fetch, remote);
-    if (found?.isDockerfile === true) {
-      this.#dockerfileName = DOCKERFILE; // whatever name was asked for: it is all there is
-      return await writeFile(join(root, DOCKERFILE), found.chunks, { mode: 0o600, flag: 'wx' });
-    }
-    const tar = found?.chunks ?? this.#request.context;
-    await this.#needs.treeArchive.write(root, '/', tar, { noOverwriteDirNonDir: false, copyUidGid: false });
-  }
-
-  async #readDockerfile(context: CopySource): Promise<Dockerfile> {
-    const name = this.#dockerfileName;
-    // Read through the archive: a Dockerfile that is a link to the host's files must not be followed.
-    // "dockerfile" will do where nobody named one, as moby has it.
-    const text =
-      (await readTextFile(context, name)) ??
-      (name === DOCKERFILE ? await readTextFile(context, DOCKERFILE.toLowerCase()) : null);
-    if (text === null) throw new EngineError('BODY_INVALID', `Cannot locate specified Dockerfile: ${name}`);
-    return parseDockerfile(text);
-  }
-
-  async *#buildStage(planned: PlannedStage, globals: ReadonlyMap<string, string>): AsyncGenerator<Progress> {
+  async *#buildStage(planned: PlannedStage, globals: ReadonlyMap<string, string>): AsyncGenerator<Progress, Stage> {
+    if (planned.name !== '' && this.#stages.some(({ name }) => name === planned.name))
+      throw new EngineError('BODY_INVALID', `${planned.name} stage name already used`);
     const base = expandWord(planned.base, globals, this.#escape);
     yield* this.#announce(planned.from.original);
     const stage: Stage = {
@@ -157,7 +134,11 @@ class Build {
       imageId: '',
       config: EMPTY_CONFIG,
       author: '',
-      cached: !this.#request.noCache,
+      cache: this.#request.noCache ? null : openStepCache(this.#needs.images, this.#request.cacheFrom),
+      platform:
+        planned.platform === null
+          ? this.#request.platform
+          : stagePlatform(planned.platform, globals, this.#escape, this.#request.platform),
       args: new Map(),
       ownCmd: false,
     };
@@ -173,7 +154,7 @@ class Build {
       });
       triggers = earlier.config.onBuild ?? [];
     } else if (base !== 'scratch') {
-      const image = yield* this.#baseImage(base);
+      const image = yield* this.#baseImage(base, stage.platform);
       Object.assign(stage, { imageId: image.id, config: { ...image.config, onBuild: null }, author: image.author });
       triggers = image.config.onBuild ?? [];
     }
@@ -181,9 +162,9 @@ class Build {
     if (!(stage.config.env ?? []).some((entry) => entry.startsWith('PATH=')))
       stage.config = { ...stage.config, env: [DEFAULT_PATH, ...(stage.config.env ?? [])] };
     this.#stages.push(stage);
-    if (stage.imageId !== '') yield* this.#arrow(stage.imageId);
+    yield* this.#arrow(stage.imageId);
     if (triggers.length > 0) {
-      yield* this.#say(`# Executing ${triggers.length} build trigger${triggers.length > 1 ? 's' : ''}\n`);
+      yield printed(`# Executing ${triggers.length} build trigger${triggers.length > 1 ? 's' : ''}\n`);
       for (const trigger of triggers)
         yield* this.#perform(stage, parseInstruction(trigger, planned.from.line), globals);
     }
@@ -191,11 +172,12 @@ class Build {
       yield* this.#announce(instruction.original);
       yield* this.#perform(stage, instruction, globals);
     }
+    return stage;
   }
 
-  async *#baseImage(reference: string): AsyncGenerator<Progress, Image> {
+  async *#baseImage(reference: string, asked: Platform | null): AsyncGenerator<Progress, Image> {
     const { images } = this.#needs;
-    const platform = this.#request.platform ?? undefined;
+    const platform = asked ?? undefined;
     if (!this.#request.pull) {
       try {
         return images.resolve(reference, platform);
@@ -207,12 +189,12 @@ class Build {
     for await (const progress of images.pull({
       reference,
       allTags: false,
-      platform: this.#request.platform,
+      platform: asked,
       auth: this.#request.auths[registry] ?? null,
       signal: this.#signal,
     })) {
       if (progress.kind === 'error') throw new EngineError('IMAGE_NOT_FOUND', progress.message);
-      if (!this.#request.quiet) yield progress;
+      yield progress;
     }
     return images.resolve(reference, platform);
   }
@@ -231,8 +213,13 @@ class Build {
       case 'COPY':
       case 'ADD':
         return yield* this.#copy(stage, instruction);
+      case 'WORKDIR':
+        return yield* this.#workdir(stage, instruction);
       default: {
         const { config, comment } = configStep(stage, instruction, this.#escape);
+        const probe = stage.config.healthcheck?.test ?? [];
+        if (instruction.name === 'HEALTHCHECK' && probe.length > 0 && probe[0] !== 'NONE')
+          yield printed(`Note: overriding previous HEALTHCHECK: [${probe.join(' ')}]\n`);
         if (instruction.name === 'CMD') stage.ownCmd = true;
         if (instruction.name === 'MAINTAINER') stage.author = instruction.rest;
         return yield* this.#deriveStep(stage, config, comment);
@@ -250,25 +237,32 @@ class Build {
     yield* this.#deriveStep(stage, stage.config, `ARG ${instruction.rest}`);
   }
 
-  async *#addLabels(stage: Stage): AsyncGenerator<Progress> {
-    const pairs = Object.entries(this.#request.labels).toSorted(([a], [b]) => (a < b ? -1 : 1));
-    const comment = `LABEL ${pairs.map(([name, value]) => `${name}=${value}`).join(' ')}`;
+  /** --label: a step of its own each, whose variables stay as they are. */
+  async *#addLabel(stage: Stage, [name, value]: readonly [string, string]): AsyncGenerator<Progress> {
+    const comment = `LABEL ${name}=${value}`;
     yield* this.#announce(comment);
-    yield* this.#deriveStep(
-      stage,
-      { ...stage.config, labels: { ...stage.config.labels, ...this.#request.labels } },
-      comment,
+    yield* this.#deriveStep(stage, { ...stage.config, labels: { ...stage.config.labels, [name]: value } }, comment);
+  }
+
+  /** The directory is made here, so that COPY --from another stage finds it. */
+  async *#workdir(stage: Stage, instruction: Instruction): AsyncGenerator<Progress> {
+    const { config, comment } = configStep(stage, instruction, this.#escape);
+    const createdBy = commentLine(config, comment, ' ');
+    if (yield* this.#fromCache(stage, createdBy, config)) return;
+    const imageId = await this.#commitFiles(stage, config, createdBy, (root) =>
+      makeDirectory(this.#needs.treeArchive, root, config.workingDir, { uid: 0, gid: 0, mode: null }),
     );
+    yield* this.#advance(stage, imageId, config);
   }
 
   async *#deriveStep(stage: Stage, config: ImageConfig, comment: string): AsyncGenerator<Progress> {
-    const createdBy = `/bin/sh -c #(nop)  ${comment}`;
+    const createdBy = commentLine(config, comment, '  ');
     if (yield* this.#fromCache(stage, createdBy, config)) return;
     const image = await this.#needs.images.derive(stage.imageId, {
       config,
       author: stage.author,
       createdBy,
-      platform: this.#request.platform,
+      platform: stage.platform,
     });
     yield* this.#advance(stage, image.id, config);
   }
@@ -299,8 +293,9 @@ class Build {
       for await (const news of runStep(this.#needs.containers, step, this.#request, this.#signal)) {
         if ('containerId' in news) {
           containerId = news.containerId;
-          yield* this.#say(` ---> Running in ${shortId(containerId)}\n`);
-        } else yield* this.#say(news.output);
+          for (const warning of news.warnings) yield printed(` ---> [Warning] ${warning}\n`);
+          yield printed(` ---> Running in ${shortId(containerId)}\n`);
+        } else yield news.isError ? printedRed(news.output) : printed(news.output);
       }
       failed = false;
       const image = await this.#needs.images.snapshots.commit(containerId, {
@@ -311,23 +306,23 @@ class Build {
         createdBy,
         parentId: stage.imageId,
       });
-      if (this.#request.remove || this.#request.forceRemove) {
-        await this.#removeContainer(containerId);
-        yield* this.#say(`Removing intermediate container ${shortId(containerId)}\n`);
-      }
+      if (this.#request.remove || this.#request.forceRemove) yield* this.#removeContainer(containerId);
       yield* this.#advance(stage, image.id, stage.config);
     } finally {
       if (failed && containerId !== '' && (this.#request.forceRemove || this.#signal.aborted))
-        await this.#removeContainer(containerId);
+        yield* this.#removeContainer(containerId);
     }
   }
 
-  async #removeContainer(id: string): Promise<void> {
-    await this.#needs.containers
-      .remove(id, { force: true, volumes: true, link: false }, { description: 'docker build' })
-      .catch((error: unknown) => {
-        this.#needs.logger.warn({ container: id, error: messageOf(error) }, "a build's container could not be removed");
-      });
+  async *#removeContainer(id: string): AsyncGenerator<Progress> {
+    try {
+      const { containers } = this.#needs;
+      await containers.remove(id, { force: true, volumes: true, link: false }, { description: 'docker build' });
+      yield printed(` ---> Removed intermediate container ${shortId(id)}\n`);
+    } catch (error) {
+      this.#needs.logger.warn({ container: id, error: messageOf(error) }, "a build's container could not be removed");
+      yield printed(`Removing intermediate container ${shortId(id)}: ${messageOf(error)}\n`);
+    }
   }
 
   async *#copy(stage: Stage, instruction: Instruction): AsyncGenerator<Progress> {
@@ -335,44 +330,51 @@ class Build {
     const words = (instruction.json ?? expandWords(instruction.rest, known, this.#escape)).map((word) =>
       instruction.json === null ? word : expandWord(word, known, this.#escape),
     );
-    if (words.length < 2 || instruction.heredocs.length > 0) {
-      throw instruction.heredocs.length > 0
-        ? new EngineError('OPTION_UNSUPPORTED', `here-documents in ${instruction.name} require BuildKit`)
-        : parseError(
-            instruction.line,
-            `${instruction.name} requires at least two arguments, but only one was provided. Destination could not be determined.`,
-          );
-    }
+    if (instruction.heredocs.length > 0)
+      throw new EngineError('OPTION_UNSUPPORTED', `here-documents in ${instruction.name} require BuildKit`);
     const flags = copyFlags(instruction, known, this.#escape);
     const target = words.at(-1)!;
     const destination = posix.resolve('/', stage.config.workingDir, target);
-    const asDirectory = words.length > 2 || /\/\.?$/.test(target) || target === '.';
-    if (words.length > 2 && !/\/\.?$/.test(target) && target !== '.')
-      throw parseError(
-        instruction.line,
-        `When using ${instruction.name} with more than one source file, the destination must be a directory and end with a /`,
-      );
+    const asDirectory = /\/\.?$/.test(target) || target === '.';
     await using cleanup = new AsyncDisposableStack();
     const source = flags.from === '' ? this.#context! : await this.#otherSource(flags.from, cleanup);
-    const added =
-      instruction.name === 'ADD'
-        ? await addSources(this.#needs, source, words.slice(0, -1), this.#needs.scratchDir, cleanup)
-        : null;
-    const parts = added ?? [{ source, items: await findItems(source, words.slice(0, -1)), unpack: null }];
+    const parts = await this.#copyParts(instruction.name, source, words.slice(0, -1), cleanup);
+    if (!asDirectory && parts.reduce((sum, { items }) => sum + items.length, 0) > 1)
+      throw new EngineError(
+        'BODY_INVALID',
+        `When using ${instruction.name} with more than one source file, the destination must be a directory and end with a /`,
+      );
     const digest = (
       await Promise.all(
         parts.map(async (part) => (part.unpack === null ? copyDigest(part.source, part.items) : part.unpack.digest)),
       )
     ).join(' ');
     const options = [flags.chown && `--chown=${flags.chown} `, flags.chmod && `--chmod=${flags.chmod} `].join('');
-    const createdBy = `/bin/sh -c #(nop) ${instruction.name} ${options}${digest} in ${target} `;
+    const createdBy = commentLine(stage.config, `${instruction.name} ${options}${digest} in ${target} `, ' ');
     if (yield* this.#fromCache(stage, createdBy, stage.config)) return;
-    const imageId = await this.#commitFiles(stage, createdBy, async (root) => {
+    const imageId = await this.#commitFiles(stage, stage.config, createdBy, async (root) => {
       const owner = await ownership(this.#needs, root, flags, instruction);
       for (const part of parts)
         await unpackPart(this.#needs.treeArchive, root, part, { destination, asDirectory, owner });
     });
     yield* this.#advance(stage, imageId, stage.config);
+  }
+
+  async #copyParts(
+    name: string,
+    source: CopySource,
+    words: readonly string[],
+    cleanup: AsyncDisposableStack,
+  ): Promise<readonly CopyPart[]> {
+    try {
+      if (name === 'ADD') return await addSources(this.#needs, source, words, this.#needs.scratchDir, cleanup);
+      if (words.some((word) => /^https?:\/\//.test(word)))
+        throw new EngineError('BODY_INVALID', "source can't be a URL for COPY");
+      return [{ source, items: await findItems(source, words), unpack: null }];
+    } catch (error) {
+      if (!(error instanceof EngineError)) throw error;
+      throw new EngineError(error.code, `${name} failed: ${error.message}`, { cause: error });
+    }
   }
 
   /** --from: an earlier stage, or any image. */
@@ -388,7 +390,7 @@ class Build {
           `invalid from flag value ${from}: ${Number(from) === this.#stages.length - 1 ? 'refers to current build stage' : 'invalid context value'}`,
         );
       try {
-        const pulling = this.#baseImage(from);
+        const pulling = this.#baseImage(from, this.#request.platform);
         let next = await pulling.next();
         while (next.done !== true) next = await pulling.next();
         imageId = next.value.id;
@@ -410,13 +412,18 @@ class Build {
     return snapshots.mount(id, { readOnly: false, volatile: true });
   }
 
-  async #commitFiles(stage: Stage, createdBy: string, write: (root: string) => Promise<void>): Promise<Digest> {
+  async #commitFiles(
+    stage: Stage,
+    config: ImageConfig,
+    createdBy: string,
+    write: (root: string) => Promise<void>,
+  ): Promise<Digest> {
     await using cleanup = new AsyncDisposableStack();
     const id = newId();
     await write(await this.#mountTop(stage.imageId, cleanup, id));
     await this.#needs.images.snapshots.unmount(id);
     const image = await this.#needs.images.snapshots.commit(id, {
-      config: stage.config,
+      config,
       reference: null,
       author: stage.author,
       message: '',
@@ -427,11 +434,10 @@ class Build {
   }
 
   async *#fromCache(stage: Stage, createdBy: string, config: ImageConfig): AsyncGenerator<Progress, boolean> {
-    if (!stage.cached) return false;
-    const image = findCached(this.#needs.images, stage.imageId, createdBy, config);
-    stage.cached = image !== null;
+    const image = (await stage.cache?.find(stage.imageId, createdBy, config)) ?? null;
+    if (image === null) stage.cache = null;
     if (image === null) return false;
-    yield* this.#say(' ---> Using cache\n');
+    yield printed(' ---> Using cache\n');
     yield* this.#advance(stage, image.id, config);
     return true;
   }
@@ -443,42 +449,10 @@ class Build {
   }
 
   *#announce(original: string): Generator<Progress> {
-    yield* this.#say(`Step ${++this.#step}/${this.#steps} : ${original}\n`);
+    yield printed(`Step ${++this.#step}/${this.#count} : ${original}\n`);
   }
 
   *#arrow(imageId: Digest): Generator<Progress> {
-    yield* this.#say(` ---> ${shortId(imageId)}\n`);
+    yield printed(` ---> ${shortId(imageId)}\n`);
   }
-
-  *#say(text: string): Generator<Progress> {
-    if (!this.#request.quiet) yield { kind: 'stream', text };
-  }
-}
-
-/** A here-document is the script itself, or the standard input of the command before it. */
-function runCommand(instruction: Instruction, config: ImageConfig): readonly string[] {
-  const [heredoc] = instruction.heredocs;
-  if (heredoc === undefined) return commandLine(instruction, config);
-  const script = /^<<-?\s*["']?[\w.]+["']?$/.test(instruction.rest.trim())
-    ? heredoc.content
-    : `${instruction.rest}\n${instruction.heredocs.map(({ content, name }) => `${content}${name}`).join('\n')}`;
-  return commandLine({ ...instruction, rest: script }, config);
-}
-
-/** null when there is no such file. */
-async function readTextFile(source: CopySource, path: string): Promise<string | null> {
-  const read = await source.archive.read(source.root, posix.resolve('/', path)).catch(() => null);
-  if (read === null) return null;
-  const { extract } = await import('tar-stream');
-  const entries = extract();
-  const { Readable } = await import('node:stream');
-  Readable.from(read.tar)
-    .on('error', (error) => entries.destroy(error))
-    .pipe(entries);
-  for await (const entry of entries) {
-    const chunks: Uint8Array[] = [];
-    for await (const chunk of entry) chunks.push(chunk as Uint8Array);
-    return Buffer.concat(chunks).toString('utf8');
-  }
-  return null;
 }

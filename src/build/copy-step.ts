@@ -25,6 +25,7 @@ const GO_MODE_DIR = 0x80000000;
 export function copyFlags(instruction: Instruction, known: ReadonlyMap<string, string>, escape: string): CopyFlags {
   const flags = { from: '', chown: '', chmod: '' };
   for (const { name, value } of instruction.flags) {
+    if (name === 'link') continue; // shares layers between builds, which is BuildKit's; the files are the same
     if (!(name in flags) || (name === 'from' && instruction.name === 'ADD'))
       throw new EngineError(
         'OPTION_UNSUPPORTED',
@@ -86,7 +87,12 @@ export async function unpackPart(
 }
 
 /** What is missing on the way, as root's (or --chown's) with mode 755. */
-async function makeDirectory(treeArchive: TreeArchive, root: string, path: string, owner: Ownership): Promise<void> {
+export async function makeDirectory(
+  treeArchive: TreeArchive,
+  root: string,
+  path: string,
+  owner: Ownership,
+): Promise<void> {
   const missing: string[] = [];
   for (
     let at = path;

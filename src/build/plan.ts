@@ -9,6 +9,8 @@ export interface PlannedStage {
   readonly name: string;
   /** As written after FROM, variables and all. */
   readonly base: string;
+  /** --platform as written; null for none. */
+  readonly platform: string | null;
   readonly from: Instruction;
   readonly instructions: readonly Instruction[];
 }
@@ -16,7 +18,6 @@ export interface PlannedStage {
 export interface Plan {
   /** In order, up to and with the target: the classic builder makes them all. */
   readonly stages: readonly PlannedStage[];
-  readonly target: number;
   readonly globals: { readonly values: ReadonlyMap<string, string>; readonly count: number };
 }
 
@@ -41,7 +42,7 @@ export function planStages(
   }
   if (stages.length === 0) throw new EngineError('BODY_INVALID', 'no build stage in current context');
   const target = targetIndex(stages, request.target);
-  return { stages: stages.slice(0, target + 1), target, globals: { values, count } };
+  return { stages: stages.slice(0, target + 1), globals: { values, count } };
 }
 
 function stageOf(from: Instruction, index: number): PlannedStage & { instructions: Instruction[] } {
@@ -53,7 +54,8 @@ function stageOf(from: Instruction, index: number): PlannedStage & { instruction
       from.line,
       `invalid name for build stage: ${JSON.stringify(match[2])}, name can't start with a number or contain symbols`,
     );
-  return { index, name, base: match[1]!, from, instructions: [] };
+  const platform = from.flags.find((flag) => flag.name === 'platform')?.value ?? null;
+  return { index, name, base: match[1]!, platform, from, instructions: [] };
 }
 
 function targetIndex(stages: readonly PlannedStage[], target: string): number {

@@ -19,6 +19,8 @@ export interface BuildRequest {
   readonly labels: Readonly<Record<string, string>>;
   readonly quiet: boolean;
   readonly noCache: boolean;
+  /** Images whose steps count as the cache, instead of the whole store; empty: the store. */
+  readonly cacheFrom: readonly string[];
   readonly pull: boolean;
   /** Remove containers of steps that went well; `forceRemove` also of those that failed. */
   readonly remove: boolean;

@@ -8,6 +8,9 @@ import { EngineError } from '../core/engine-error.ts';
 import type { ImageConfig } from '../image/port.ts';
 import type { BuildRequest } from './port.ts';
 
+/** Docker's number of the stream in a frame's head. */
+const STDERR = 2;
+
 export interface RunStep {
   readonly imageId: string;
   readonly config: ImageConfig;
@@ -19,19 +22,23 @@ export interface RunStep {
   readonly shown: string;
 }
 
+export type RunNews =
+  | { readonly containerId: string; readonly warnings: readonly string[] }
+  | { readonly output: string; readonly isError: boolean };
+
 /** Yields the container's ID first, then its output as text. Throws when the command fails; the container is the caller's. */
 export async function* runStep(
   containers: Containers,
   step: RunStep,
   request: BuildRequest,
   signal: AbortSignal,
-): AsyncGenerator<{ readonly containerId: string } | { readonly output: string }> {
+): AsyncGenerator<RunNews> {
   const by: Request = { description: 'docker build' };
-  const { id } = await containers.create(
+  const { id, warnings } = await containers.create(
     { name: '', spec: runSpec(step, request), platform: null, apiVersion: '1.51' },
     by,
   );
-  yield { containerId: id };
+  yield { containerId: id, warnings };
   const attached = await containers.attach(
     id,
     { streams: { stdin: false, stdout: true, stderr: true }, logs: false, stream: true, detachKeys: null },
@@ -41,7 +48,7 @@ export async function* runStep(
   result.catch(() => {}); // awaited below, unless the start fails first
   await containers.start(id, by);
   const stream = await attached.stream;
-  if (stream !== null) for await (const output of frames(stream)) yield { output };
+  if (stream !== null) yield* frames(stream);
   const { exitCode } = await result;
   if (exitCode !== 0)
     throw new StepFailed(exitCode, `The command '${step.shown}' returned a non-zero code: ${exitCode}`);
@@ -58,8 +65,8 @@ export class StepFailed extends EngineError {
 }
 
 /** Docker's multiplexed stream (8 bytes of head: stream, 0, 0, 0, length), back to what was written. */
-async function* frames(stream: Readable): AsyncGenerator<string> {
-  const decoder = new TextDecoder();
+async function* frames(stream: Readable): AsyncGenerator<RunNews> {
+  const decoders = [new TextDecoder(), new TextDecoder()] as const;
   let pending: Buffer = Buffer.alloc(0);
   for await (const chunk of stream) {
     pending = pending.length === 0 ? (chunk as Buffer) : Buffer.concat([pending, chunk as Buffer]);
@@ -68,8 +75,9 @@ async function* frames(stream: Readable): AsyncGenerator<string> {
       pending.length >= 8 && pending.length >= 8 + (length = pending.readUInt32BE(4));
       pending = pending.subarray(8 + length)
     ) {
-      const text = decoder.decode(pending.subarray(8, 8 + length), { stream: true });
-      if (text !== '') yield text;
+      const isError = pending[0] === STDERR;
+      const output = decoders[isError ? 1 : 0].decode(pending.subarray(8, 8 + length), { stream: true });
+      if (output !== '') yield { output, isError };
     }
   }
 }

@@ -3,7 +3,8 @@ import { posix } from 'node:path';
 
 import { EngineError } from '../core/engine-error.ts';
 import { parseSignal } from '../core/signal.ts';
-import type { Digest, ImageConfig } from '../image/port.ts';
+import type { Digest, ImageConfig, Platform } from '../image/port.ts';
+import type { StepCache } from './cache.ts';
 import { expandWord, expandWords, parsePairs, type Variables } from './dockerfile/expand.ts';
 import { parseError, parseInstruction, parseJsonForm, type Instruction } from './dockerfile/parse.ts';
 
@@ -16,8 +17,10 @@ export interface Stage {
   imageId: Digest;
   config: ImageConfig;
   author: string;
-  /** False once a step was not in the cache: all that follow are made anew. */
-  cached: boolean;
+  /** null once a step was not in it: all that follow are made anew. */
+  cache: StepCache | null;
+  /** Asked for by --platform, of FROM or of the build; null: what there is. */
+  readonly platform: Platform | null;
   /** Values of ARG in this stage, by name; null: declared without a value. */
   readonly args: Map<string, string | null>;
   /** A CMD of this stage: an ENTRYPOINT that follows keeps it. */
@@ -116,7 +119,7 @@ export function configStep(stage: Stage, instruction: Instruction, escape: strin
     case 'EXPOSE': {
       const ports = words()
         .flatMap((text) => text.split(/\s+/).filter((part) => part !== ''))
-        .flatMap((text) => exposedPorts(text, instruction.line))
+        .flatMap((text) => exposedPorts(text))
         .toSorted();
       return {
         config: { ...config, exposedPorts: [...new Set([...(config.exposedPorts ?? []), ...ports])] },
@@ -172,12 +175,27 @@ function setEnv(env: readonly string[] | null, pairs: readonly (readonly [string
   return all;
 }
 
-function exposedPorts(text: string, line: number): string[] {
+function exposedPorts(text: string): string[] {
   const match = /^(\d+)(?:-(\d+))?(?:\/(tcp|udp|sctp))?$/i.exec(text);
   const [first, last] = [Number(match?.[1]), Number(match?.[2] ?? match?.[1])];
   if (match === null || first < 1 || last > 65535 || first > last)
-    throw parseError(line, `invalid containerPort: ${text}`);
+    throw new EngineError('BODY_INVALID', `invalid containerPort: ${text}`);
   return Array.from({ length: last - first + 1 }, (_, n) => `${first + n}/${(match[3] ?? 'tcp').toLowerCase()}`);
+}
+
+/** A step that runs nothing, as the history has it; moby puts two spaces in front of most. */
+export function commentLine(config: ImageConfig, comment: string, spaces: ' ' | '  '): string {
+  return `${(config.shell ?? DEFAULT_SHELL).join(' ')} #(nop)${spaces}${comment}`;
+}
+
+/** What RUN executes: a here-document is the script itself, or the standard input of the command before it. */
+export function runCommand(instruction: Instruction, config: ImageConfig): readonly string[] {
+  const [heredoc] = instruction.heredocs;
+  if (heredoc === undefined) return commandLine(instruction, config);
+  const script = /^<<-?\s*["']?[\w.]+["']?$/.test(instruction.rest.trim())
+    ? heredoc.content
+    : `${instruction.rest}\n${instruction.heredocs.map(({ content, name }) => `${content}${name}`).join('\n')}`;
+  return commandLine({ ...instruction, rest: script }, config);
 }
 
 /** The JSON form as it is; the shell form behind the shell. */
@@ -186,14 +204,10 @@ export function commandLine(instruction: Instruction, config: ImageConfig): read
   return instruction.rest === '' ? [] : [...(config.shell ?? DEFAULT_SHELL), instruction.rest];
 }
 
-function healthcheck(config: ImageConfig, instruction: Instruction): ConfigStep {
+export function healthcheck(config: ImageConfig, instruction: Instruction): ConfigStep {
   const [kind = ''] = instruction.rest.split(/\s/, 1);
   const rest = instruction.rest.slice(kind.length).trim();
   const flag = (name: string): string => instruction.flags.find((flag) => flag.name === name)?.value ?? '';
-  const unknown = instruction.flags.find(
-    ({ name }) => !['interval', 'timeout', 'start-period', 'start-interval', 'retries'].includes(name),
-  );
-  if (unknown !== undefined) throw parseError(instruction.line, `unknown flag: --${unknown.name}`);
   let test: readonly string[];
   switch (kind.toUpperCase()) {
     case 'NONE':
@@ -242,7 +256,7 @@ export function durationNs(text: string): number {
   return Math.round(sum);
 }
 
-function onBuild(config: ImageConfig, instruction: Instruction): ConfigStep {
+export function onBuild(config: ImageConfig, instruction: Instruction): ConfigStep {
   const trigger = parseInstruction(instruction.rest, instruction.line);
   if (trigger.name === 'ONBUILD')
     throw parseError(instruction.line, "Chaining ONBUILD via `ONBUILD ONBUILD` isn't allowed");

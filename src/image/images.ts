@@ -13,6 +13,7 @@ import { BlobStore } from './blob-store.ts';
 import { ImageStores } from './image-stores.ts';
 import { ImageTable, type ImageRecord } from './image-table.ts';
 import { commitTop, deriveImage, importTar } from './import-image.ts';
+import { retraceImage } from './retrace-image.ts';
 import { historyOf } from './image-history.ts';
 import { pruneImages, removeImage } from './remove-image.ts';
 import { LayerStore } from './layer-store.ts';
@@ -135,6 +136,10 @@ class EngineImages implements Images {
 
   async derive(...[parentId, options]: Parameters<Images['derive']>): Promise<Image> {
     return await deriveImage(this.#stores, parentId, options);
+  }
+
+  async retrace(...[parentId, sourceId, step]: Parameters<Images['retrace']>): Promise<Image | null> {
+    return await retraceImage(this.#stores, parentId, sourceId, step);
   }
 
   async importTar(options: Parameters<Images['importTar']>[0]): Promise<Image> {

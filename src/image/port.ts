@@ -32,6 +32,16 @@ export interface Images {
     },
   ): Promise<Image>;
 
+  /**
+   * For --cache-from, where an image came from elsewhere and has no parents here: `sourceId` as it was right after
+   * `parentId`, if it was built on that and its next step was `createdBy`; else null. Source: moby v28 image/cache.
+   */
+  retrace(
+    parentId: Digest,
+    sourceId: Digest,
+    step: { readonly createdBy: string; readonly config: ImageConfig },
+  ): Promise<Image | null>;
+
   /** A tar stream (plain, gzip, zstd, bzip2, xz where the host can) becomes a one-layer image. */
   importTar(options: {
     readonly source: AsyncIterable<Uint8Array>;

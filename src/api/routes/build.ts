@@ -1,11 +1,11 @@
 /** The classic builder; BuildKit's sessions are refused. Source: moby api/server/router/build, session, grpc (v28). */
 import type { Builder } from '../../build/port.ts';
 import { EngineError, messageOf } from '../../core/engine-error.ts';
+import { parsePlatform } from '../../image/platform-text.ts';
 import { bodyChunks } from '../body.ts';
 import type { AnyRoute, Exchange, Reply } from '../route.ts';
 import type { Query } from '../query.ts';
 import { isObject } from '../wire/decode.ts';
-import { parsePlatform } from '../wire/platform.ts';
 import { parseConfigHeader } from '../wire/registry-auth.ts';
 import { sendProgress } from './image-transfer.ts';
 
@@ -47,6 +47,7 @@ function parseBuild(
     labels: textRecord(query, 'labels', false) as Record<string, string>,
     quiet: query.flag('q'),
     noCache: query.flag('nocache'),
+    cacheFrom: textList(query, 'cachefrom'),
     pull: query.flag('pull'),
     remove: query.flag('rm', true),
     forceRemove: query.flag('forcerm'),
@@ -95,6 +96,13 @@ function textRecord(query: Query, name: string, nullable: boolean): Record<strin
   if (entries.some(([, text]) => typeof text !== 'string' && !(nullable && text === null)))
     throw wrong(name, 'values must be strings');
   return Object.fromEntries(entries) as Record<string, string | null>;
+}
+
+function textList(query: Query, name: string): string[] {
+  const value = jsonParameter(query, name) ?? [];
+  if (!Array.isArray(value) || value.some((item) => typeof item !== 'string'))
+    throw wrong(name, 'not a list of strings');
+  return value;
 }
 
 function wrong(name: string, why: string): EngineError {

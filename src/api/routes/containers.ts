@@ -1,6 +1,7 @@
 /** Containers, but for their streams and files. Source: moby api/server/router/container (v28). */
 import type { Containers } from '../../container/port.ts';
 import { EngineError } from '../../core/engine-error.ts';
+import { parsePlatform } from '../../image/platform-text.ts';
 import { readJsonBody, readText, checkContentType } from '../body.ts';
 import { formatApiVersion } from '../api-version.ts';
 import { param, type AnyRoute, type Exchange, type Reply } from '../route.ts';
@@ -9,7 +10,6 @@ import { formatContainerInspect } from '../wire/container-inspect.ts';
 import { formatContainerSummary } from '../wire/container-summary.ts';
 import { decodeBody } from '../wire/decode.ts';
 import { parseFilters } from '../wire/filters.ts';
-import { parsePlatform } from '../wire/platform.ts';
 import { parseUpdate, updateConfig } from '../wire/resources.ts';
 
 export const containerRoutes: readonly AnyRoute[] = [

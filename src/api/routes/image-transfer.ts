@@ -1,5 +1,6 @@
 /** Images that come and go: pull, push, import, load, save. Source: moby api/server/router/image (v28). */
 import { EngineError } from '../../core/engine-error.ts';
+import { parsePlatform } from '../../image/platform-text.ts';
 import type { Platform, Progress } from '../../image/port.ts';
 import { figures, withProgress, type Report } from '../../image/registry/progress-queue.ts';
 import type { RemoteFile } from '../../image/registry/remote-file.ts';
@@ -7,7 +8,7 @@ import { bodyChunks } from '../body.ts';
 import { sendChunks } from '../reply.ts';
 import { param, type AnyRoute, type Exchange } from '../route.ts';
 import { formatError, formatProgress } from '../wire/progress.ts';
-import { parsePlatform, parsePlatformJson } from '../wire/platform.ts';
+import { parsePlatformJson } from '../wire/platform.ts';
 import { joinImageTag, joinRepoTag } from '../wire/reference.ts';
 import { parseAuthHeader } from '../wire/registry-auth.ts';
 

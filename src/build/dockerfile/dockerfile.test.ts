@@ -3,6 +3,7 @@ import { test } from 'node:test';
 
 import fc from 'fast-check';
 
+import { checkInstruction } from './check.ts';
 import { expandWord, expandWords, parsePairs } from './expand.ts';
 import { isIgnored, parseIgnore } from './ignore.ts';
 import { parseDockerfile } from './parse.ts';
@@ -46,6 +47,43 @@ test('parseDockerfile: the escape directive and here-documents', () => {
     { name: 'EOF', content: 'x $A\n', expand: true },
     { name: 'RAW', content: 'y\n', expand: false },
   ]);
+});
+
+test('parseDockerfile: warns of empty continuation lines', () => {
+  const { instructions, warnings } = parseDockerfile('FROM a\nRUN one \\\n\n  two\nRUN three\n');
+  assert.deepEqual(
+    instructions.map(({ rest }) => rest),
+    ['a', 'one   two', 'three'],
+  );
+  assert.deepEqual(warnings, [
+    '[WARNING]: Empty continuation line found in: RUN one   two',
+    '[WARNING]: Empty continuation lines will become errors in a future release.',
+  ]);
+});
+
+test('checkInstruction: flags that are none, and arguments that cannot be', () => {
+  const complaint = (text: string): string => {
+    try {
+      for (const instruction of parseDockerfile(`FROM a\n${text}`).instructions) checkInstruction(instruction);
+      return '';
+    } catch (error) {
+      return (error as Error).message;
+    }
+  };
+  for (const [text, expected] of [
+    ['COPY --from=x --chown=1 --link a b', ''],
+    ['RUN --mount=type=cache true', ''],
+    ['ENV --a=1 b=c', 'unknown flag: --a'],
+    ['CMD --a x', 'unknown flag: --a'],
+    ['COPY --parents a b', 'unknown flag: --parents'],
+    ['COPY --from=a --from=b a b', 'duplicate flag specified: --from'],
+    ['ENV A', 'ENV must have two arguments'],
+    ['COPY a', 'COPY requires at least two arguments, but only one was provided. Destination could not be determined.'],
+    ['SHELL bash', 'SHELL requires the arguments to be in JSON form'],
+    ['HEALTHCHECK --interval=1s CMD', 'missing command after HEALTHCHECK CMD'],
+    ['ONBUILD ONBUILD RUN x', "Chaining ONBUILD via `ONBUILD ONBUILD` isn't allowed"],
+  ] as const)
+    assert.equal(complaint(text), expected && `dockerfile parse error on line 2: ${expected}`, text);
 });
 
 test('parseDockerfile: refuses with the line', () => {

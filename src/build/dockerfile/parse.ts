@@ -29,6 +29,8 @@ export interface Heredoc {
 export interface Dockerfile {
   readonly escape: '\\' | '`';
   readonly instructions: readonly Instruction[];
+  /** What it prints before the first step, without an end of line. */
+  readonly warnings: readonly string[];
 }
 
 const NAMES = new Set([
@@ -62,11 +64,13 @@ export function parseDockerfile(text: string): Dockerfile {
   const lines = text.replace(/^\ufeff/, '').split(/\r?\n/);
   const escape = escapeDirective(lines);
   const instructions: Instruction[] = [];
+  const warnings: string[] = [];
   for (let at = 0; at < lines.length;) {
     const first = at;
-    const { joined, next } = joinLines(lines, at, escape);
+    const { joined, next, skippedEmpty } = joinLines(lines, at, escape);
     at = next;
     if (joined.trim() === '') continue;
+    if (skippedEmpty) warnings.push(`[WARNING]: Empty continuation line found in: ${joined}`);
     const instruction = parseInstruction(joined.trim(), first + 1);
     const words = WITH_HEREDOC.has(instruction.name) && instruction.json === null ? heredocWords(instruction.rest) : [];
     const heredocs: Heredoc[] = [];
@@ -86,7 +90,8 @@ export function parseDockerfile(text: string): Dockerfile {
       'BODY_INVALID',
       text === '' ? 'the Dockerfile cannot be empty' : 'failed to parse Dockerfile: file with no instructions',
     );
-  return { escape, instructions };
+  if (warnings.length > 0) warnings.push('[WARNING]: Empty continuation lines will become errors in a future release.');
+  return { escape, instructions, warnings };
 }
 
 /** ONBUILD's triggers are instructions too, stored without a file around them. */
@@ -124,29 +129,37 @@ function escapeDirective(lines: readonly string[]): '\\' | '`' {
   return '\\';
 }
 
-/** Comment lines inside a continued instruction vanish; empty ones too (with a warning in Docker). */
-function joinLines(lines: readonly string[], start: number, escape: string): { joined: string; next: number } {
+/** Comment lines inside a continued instruction vanish; empty ones too, with a warning. */
+function joinLines(
+  lines: readonly string[],
+  start: number,
+  escape: string,
+): { joined: string; next: number; skippedEmpty: boolean } {
   let joined = '';
+  let skippedEmpty = false;
   let at = start;
   for (let continued = true; continued && at < lines.length; at++) {
     const line = lines[at]!;
     if (/^\s*#/.test(line)) {
-      if (joined === '') return { joined: '', next: at + 1 };
+      if (joined === '') return { joined: '', next: at + 1, skippedEmpty };
       continue;
     }
-    if (joined !== '' && line.trim() === '') continue;
+    if (joined !== '' && line.trim() === '') {
+      skippedEmpty = true;
+      continue;
+    }
     const cut = new RegExp(`^(.*?)${escape === '\\' ? '\\\\' : '`'}[ \\t]*$`).exec(line);
     continued = cut !== null;
     joined += cut === null ? line : cut[1]!;
   }
-  return { joined, next: at };
+  return { joined, next: at, skippedEmpty };
 }
 
 function takeFlags(text: string, line: number): { flags: Instruction['flags']; rest: string } {
   const flags: { name: string; value: string }[] = [];
   let rest = text.trimStart();
   for (let match; (match = /^--([a-zA-Z][\w-]*)(?:=((?:"[^"]*"|'[^']*'|\\.|[^\s])*))?(?=\s|$)/.exec(rest)) !== null;) {
-    if (flags.some(({ name }) => name === match![1])) throw parseError(line, `duplicate flag specified: ${match[1]}`);
+    if (flags.some(({ name }) => name === match![1])) throw parseError(line, `duplicate flag specified: --${match[1]}`);
     flags.push({ name: match[1]!, value: (match[2] ?? '').replace(/^(["'])(.*)\1$/s, '$2') });
     rest = rest.slice(match[0].length).trimStart();
   }

@@ -1,0 +1,167 @@
+/** The classic builder by the raw API, line by line, as dockerd 20.10 answered it or moby 28 has it. */
+import assert from 'node:assert/strict';
+import { after, before, test } from 'node:test';
+import { buffer } from 'node:stream/consumers';
+
+import { pack } from 'tar-stream';
+
+import { TestDaemon } from '../support/daemon.ts';
+
+let daemon: TestDaemon;
+before(async () => {
+  daemon = await TestDaemon.start();
+  await daemon.image();
+});
+after(() => daemon[Symbol.asyncDispose]());
+
+interface Line {
+  readonly stream?: string;
+  readonly aux?: { readonly ID: string };
+  readonly error?: string;
+}
+
+async function post(
+  files: Readonly<Record<string, string>>,
+  query: Readonly<Record<string, string>> = {},
+): Promise<{ readonly status: number; readonly text: string }> {
+  const tar = pack();
+  for (const [name, content] of Object.entries(files)) tar.entry({ name }, content);
+  tar.finalize();
+  return await daemon.api('POST', `/v1.51/build?${new URLSearchParams(query).toString()}`, await buffer(tar), {
+    'content-type': 'application/x-tar',
+  });
+}
+
+async function build(dockerfile: string, query = {}, files = {}): Promise<Line[]> {
+  const { status, text } = await post({ Dockerfile: dockerfile, ...files }, query);
+  assert.equal(status, 200, text);
+  return text
+    .trimEnd()
+    .split('\n')
+    .map((line) => JSON.parse(line));
+}
+
+/** What is printed, without what differs each time. */
+const printed = (lines: readonly Line[]): string[] =>
+  lines.map(({ stream, aux, error }) =>
+    (stream ?? (aux === undefined ? `error: ${error}` : `aux`)).replaceAll(/\b[0-9a-f]{12}\b/g, 'ID'),
+  );
+const isCached = (lines: readonly Line[]): number =>
+  lines.filter(({ stream }) => stream === ' ---> Using cache\n').length;
+
+test('build: standard error is red; labels are steps; each stage tells its image; what was not used is named last', async () => {
+  const lines = await build(
+    'FROM bb:1 AS a\nRUN echo out; echo err >&2\nFROM scratch\nCOPY --from=a /bin/busybox /\n',
+    { labels: '{"b":"$1","a":"x y"}', buildargs: '{"unused":"1"}', nocache: '1', t: 'red:1' },
+  );
+  const out = printed(lines);
+  const [first, second] = ['out\n', '\u001b[91merr\n\u001b[0m'].map((text) => out.indexOf(text));
+  assert(first! > 0 && second! > 0, JSON.stringify(out));
+  assert.deepEqual(
+    out.filter((_, at) => at !== first && at !== second),
+    [
+      'Step 1/6 : FROM bb:1 AS a\n',
+      ' ---> ID\n',
+      'Step 2/6 : RUN echo out; echo err >&2\n',
+      ' ---> Running in ID\n',
+      ' ---> Removed intermediate container ID\n',
+      ' ---> ID\n',
+      'aux',
+      'Step 3/6 : FROM scratch\n',
+      ' ---> \n',
+      'Step 4/6 : COPY --from=a /bin/busybox /\n',
+      ' ---> ID\n',
+      'Step 5/6 : LABEL a=x y\n',
+      ' ---> ID\n',
+      'Step 6/6 : LABEL b=$1\n',
+      ' ---> ID\n',
+      'aux',
+      '[Warning] One or more build-args [unused] were not consumed\n',
+      'Successfully built ID\n',
+      'Successfully tagged red:1\n',
+    ],
+  );
+  assert.equal(
+    await daemon.ok('image', 'inspect', '--format', '{{json .Config.Labels}}', 'red:1'),
+    '{"a":"x y","b":"$1"}',
+  );
+});
+
+test('build: quiet says the ID alone, and everything when it fails', async () => {
+  const [only, ...more] = await build('FROM bb:1\nRUN echo out\n', { q: '1' });
+  assert.match(only!.stream!, /^sha256:[0-9a-f]{64}\n$/);
+  assert.deepEqual(more, []);
+  assert.deepEqual(printed(await build('FROM bb:1\nRUN echo why >&2; exit 3\n', { q: '1', forcerm: '1' })), [
+    'Step 1/2 : FROM bb:1\n',
+    ' ---> ID\n',
+    'Step 2/2 : RUN echo why >&2; exit 3\n',
+    ' ---> Running in ID\n',
+    '\u001b[91mwhy\n\u001b[0m',
+    ' ---> Removed intermediate container ID\n',
+    "error: The command '/bin/sh -c echo why >&2; exit 3' returned a non-zero code: 3",
+  ]);
+});
+
+test('build: what a Dockerfile never can be is refused before the first step', async () => {
+  for (const [dockerfile, expected] of [
+    ['FROM --nope=1 bb:1\n', 'dockerfile parse error on line 1: unknown flag: --nope'],
+    ['FROM bb:1\nRUN true\nUSER --nope=1 x\n', 'dockerfile parse error on line 3: unknown flag: --nope'],
+    ['FROM bb:1\nRUN true\nENV A\n', 'dockerfile parse error on line 3: ENV must have two arguments'],
+  ] as const) {
+    const { status, text } = await post({ Dockerfile: dockerfile });
+    assert.deepEqual([status, JSON.parse(text)], [400, { message: expected }]);
+  }
+});
+
+test('build: a failed copy, stage names and ports in Docker’s words', async () => {
+  for (const [dockerfile, expected] of [
+    [
+      'COPY nosuch /',
+      'COPY failed: file not found in build context or excluded by .dockerignore: stat nosuch: file does not exist',
+    ],
+    ['COPY http://a/b /', "COPY failed: source can't be a URL for COPY"],
+    [
+      'COPY *.txt /new',
+      'When using COPY with more than one source file, the destination must be a directory and end with a /',
+    ],
+    ['EXPOSE 99999', 'invalid containerPort: 99999'],
+    ['FROM a AS a', 'a stage name already used'],
+  ] as const) {
+    const lines = await build(`FROM bb:1 AS a\n${dockerfile}\n`, {}, { 'a.txt': '', 'b.txt': '' });
+    assert.equal(lines.at(-1)!.error, expected);
+  }
+});
+
+test('build: WORKDIR makes its directory in the image', async () => {
+  const lines = await build('FROM bb:1 AS a\nWORKDIR /made/here\nFROM bb:1\nCOPY --from=a /made /made\nRUN ls /made\n');
+  assert(printed(lines).includes('here\n'), JSON.stringify(lines));
+});
+
+test('build: FROM --platform is asked of the image', async () => {
+  assert.equal((await build('FROM --platform=$BUILDPLATFORM bb:1\nUSER x\n')).at(-1)!.error, undefined);
+  const { text } = await post({ Dockerfile: 'FROM --platform=nope/arm/v7/x bb:1\nUSER x\n' });
+  assert.match(text, /failed to parse platform nope\/arm\/v7\/x: /);
+});
+
+test('build: --cache-from counts instead of the store, also for an image without its parents', async () => {
+  const dockerfile = 'FROM bb:1\nENV FOO=bar\nRUN touch /baz\nRUN touch /bax\n';
+  await build(dockerfile, { t: 'cached:1' });
+  const from = (name: string): object => ({ cachefrom: JSON.stringify([name]), t: 'again:1' });
+  assert.equal(isCached(await build(dockerfile, from('cached:1'))), 3);
+  const built = await daemon.ok('image', 'inspect', '--format', '{{.Id}}', 'cached:1');
+  assert.equal(isCached(await build(dockerfile, from('nosuch:1'))), 0);
+  await daemon.ok('rmi', 'again:1');
+
+  const archive = `${daemon.directory}/cached.tar`;
+  await daemon.ok('save', '-o', archive, 'cached:1');
+  await daemon.ok('rmi', 'cached:1');
+  assert.equal(isCached(await build(dockerfile, { t: 'other:1' })), 0); // it was gone with its parents
+  await daemon.ok('rmi', 'other:1');
+  await daemon.ok('load', '-i', archive);
+  const lines = await build(dockerfile, from('cached:1'));
+  assert.equal(isCached(lines), 3);
+  assert.equal(lines.find(({ aux }) => aux !== undefined)!.aux!.ID, built);
+  assert.equal(isCached(await build(`${dockerfile}RUN true\n`, from('cached:1'))), 3);
+  const history = await daemon.ok('history', '-q', '--no-trunc', 'again:1');
+  assert(!history.split('\n').slice(0, 3).includes('<missing>'), history); // its steps are images again
+});
