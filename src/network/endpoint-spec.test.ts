@@ -46,6 +46,14 @@ test("checkEndpoint: an address needs a subnet that a user gave, and is refused 
   );
 });
 
+test('checkEndpoint: sysctls are of the interface, whatever its name is', () => {
+  const said = (...sysctls: readonly string[]): string =>
+    refusal(network('n'), { driverOpts: { 'com.docker.network.endpoint.sysctls': sysctls.join(',') } });
+  assert.equal(said('net.ipv4.conf.IFNAME.log_martians=1', 'net.ipv6.conf.ifname.accept_ra=2'), '');
+  for (const wrong of ['net.ipv4.conf.eth0.log_martians=1', 'net.core.somaxconn=3', 'net.ipv4.IFNAME.x=1', ''])
+    assert.match(said(wrong), new RegExp(`settings:\nunrecognised network interface sysctl '${wrong}'; represent `));
+});
+
 test('enabledFamilies: what is asked for wins over the options, these over IPv4 alone', () => {
   const asked = (enableIpv4: boolean | null, enableIpv6: boolean | null, options: Record<string, string> = {}) =>
     enabledFamilies({ enableIpv4, enableIpv6 }, options);

@@ -58,6 +58,13 @@ function endpointErrors(network: Network, spec: EndpointSpec): string[] {
       errors.push(`invalid link-local IP address: ${text}`);
   }
   errors.push(...rangeErrors(network, spec.ipv4Address, 4), ...rangeErrors(network, spec.ipv6Address, 6));
+  for (const sysctl of sysctlsOf(spec)) {
+    const [, family, , name, rest] = sysctl.split('.');
+    if (rest !== undefined && /^(ipv4|ipv6|mpls)$/.test(family!) && /^(IFNAME|ifname)$/.test(name!)) continue;
+    errors.push(
+      `unrecognised network interface sysctl '${sysctl}'; represent 'net.X.Y.ethN.Z=V' as 'net.X.Y.IFNAME.Z=V', 'X' must be 'ipv4', 'ipv6' or 'mpls'`,
+    );
+  }
   return errors;
 }
 
@@ -72,6 +79,11 @@ function rangeErrors(network: Network, text: string, family: Family): string[] {
     return ['user specified IP address is supported only when connecting to networks with user configured subnets'];
   if (subnets.some((subnet) => contains(subnet!, address))) return [];
   return [`no configured subnet or ip-range contain the IP address ${text}`];
+}
+
+/** "net.X.Y.IFNAME.Z=V", for the interface of the endpoint; clients may write IFNAME in lower case. */
+export function sysctlsOf({ driverOpts }: EndpointSpec): string[] {
+  return driverOpts?.['com.docker.network.endpoint.sysctls']?.split(',') ?? [];
 }
 
 /** "02:42:ac:11:00:02", also with dashes → lower case with colons; null when it is none. */

@@ -45,7 +45,7 @@ export function allocateEndpoint(sandbox: SandboxRecord, network: LiveNetwork, s
     macAddress: hasLink ? (parseMac(spec.macAddress) ?? macOf(v4?.address ?? null)) : '',
     dnsNames: namesOf(sandbox, network, spec),
     interfaceName: hasLink
-      ? (spec.driverOpts?.['com.docker.network.endpoint.ifname'] ?? freeInterface(sandbox, prefix))
+      ? spec.driverOpts?.['com.docker.network.endpoint.ifname'] || freeInterface(sandbox, prefix)
       : '',
   };
   // 15 characters at most; random, because the name of a pair that is going away may live a little longer.

@@ -8,6 +8,7 @@ import type { Logger } from '../core/log.ts';
 import type { Kernel } from '../kernel/port.ts';
 import type { Family } from './address.ts';
 import { addressesOf, defaultGateways, gatewayOf } from './endpoint.ts';
+import { sysctlsOf } from './endpoint-spec.ts';
 import type { LiveNetwork } from './live-network.ts';
 import type { AttachRequest } from './port.ts';
 import type { EndpointRecord, SandboxRecord } from './records.ts';
@@ -106,11 +107,25 @@ export class Interfaces {
         defaultByDevice,
       });
     }
-    for (const setting of (state.spec.driverOpts?.['com.docker.network.endpoint.sysctls'] ?? '').split(',')) {
-      const [name, value] = setting.split('=', 2);
-      if (name !== undefined && value !== undefined)
-        await links.setSysctlIn(namespace, name.replace('IFNAME', state.interfaceName), value);
+    for (const setting of sysctlsOf(state.spec)) await this.#setEndpointSysctl(namespace, state.interfaceName, setting);
+  }
+
+  async #setEndpointSysctl(namespace: string, interfaceName: string, setting: string): Promise<void> {
+    const at = setting.indexOf('=');
+    const parts = setting.slice(0, at).split('.');
+    if (at < 0 || parts.length !== 5) {
+      const format = at < 0 ? 'name=value' : 'net.X.Y.IFNAME.Z';
+      throw new EngineError('NETWORK_SPEC_INVALID', `expected sysctl '${setting}' to have format ${format}`);
     }
+    const path = parts.with(3, interfaceName).join('/');
+    await this.#kernel.network.setSysctlIn(namespace, path, setting.slice(at + 1)).catch((error: unknown) => {
+      const { code } = error as { readonly code?: string };
+      const why = {
+        ENOENT: `/proc/sys/${path} is not a sysctl file`,
+        EINVAL: `unable to write to '/proc/sys/${path}': write /proc/sys/${path}: invalid argument`,
+      }[code ?? ''];
+      throw why === undefined ? error : new EngineError('RUNTIME_START_FAILED', why, { cause: error });
+    });
   }
 
   /** Takes one interface of a live container away. */

@@ -330,3 +330,25 @@ test('network inspect: a configuration network has no driver; what a field says 
   assert.deepEqual(await inspect('said'), ['bridge', false, {}]);
   await d.ok('network', 'rm', 'conf', 'said');
 });
+
+test('endpoint options: sysctls in either spelling, what cannot be set, and an empty name of the interface', async () => {
+  const tried = async (option: string, value: string): Promise<string> => {
+    const network = `name=bridge,driver-opt=com.docker.network.endpoint.${option}=${value}`;
+    const file = '/proc/sys/net/ipv4/conf/eth0/log_martians';
+    const { stdout, stderr } = await d.docker('run', '--rm', '--network', network, 'bb:1', 'cat', file);
+    return stdout || stderr;
+  };
+  const path = 'net.ipv4.conf.IFNAME';
+  assert.equal(await tried('sysctls', `${path.toLowerCase()}.log_martians=1`), '1\n');
+  assert.equal(await tried('ifname', ''), '0\n');
+  assert.match(
+    await tried('sysctls', `${path}.nope=1`),
+    /\/proc\/sys\/net\/ipv4\/conf\/eth0\/nope is not a sysctl file/,
+  );
+  assert.match(
+    await tried('sysctls', `${path}.log_martians=x`),
+    /unable to write to '\S+': write \S+: invalid argument/,
+  );
+  assert.match(await tried('sysctls', `${path}.log_martians`), /expected sysctl '\S+' to have format name=value/);
+  assert.match(await tried('sysctls', 'net.core.somaxconn=1'), /unrecognised network interface sysctl/);
+});
