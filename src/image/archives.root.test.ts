@@ -325,6 +325,8 @@ test('loadImages: refuses an archive whose manifest does not fit', async () => {
   const good = { Config: 'c.json', RepoTags: ['t:1'], Layers: ['l.tar'] };
   await assert.rejects(load({ name: 'junk', content: 'x' }), /does not contain a manifest.json/);
   await assert.rejects(load(manifest(good)), /c.json is missing/);
+  const windows = { name: 'c.json', content: config.replace('linux', 'windows') };
+  await assert.rejects(load(manifest(good), windows), /^EngineError: cannot load windows image on linux$/);
   await assert.rejects(load(manifest(good), { name: 'c.json', content: config }), /layer l.tar is missing/);
   await assert.rejects(
     load(manifest({ ...good, Layers: [] }), { name: 'c.json', content: config }),

@@ -15,6 +15,7 @@ export async function importTar(stores: ImageStores, options: Parameters<Images[
     throw new EngineError('IMAGE_REFERENCE_INVALID', 'cannot import digest reference');
   const config = applyChanges(EMPTY_CONFIG, options.changes);
   const platform = options.platform ?? HOST_PLATFORM;
+  if (platform.os !== HOST_PLATFORM.os) throw new EngineError('PARAMETER_INVALID', 'operating system is not supported');
   using lease = stores.layers.lease();
   const tar = await decompress(options.source, { allowPrograms: true });
   const layer = await stores.layers.add({ tar, parent: '', lease });

@@ -102,7 +102,9 @@ async function* loadOne(
   lease: Lease,
   isQuiet: boolean,
 ): AsyncGenerator<Progress, ImageRecord> {
-  const { layers: diffIds } = parseConfigFile(candidate.config);
+  const { layers: diffIds, os } = parseConfigFile(candidate.config);
+  if (os === 'windows')
+    throw new EngineError('IMAGE_ARCHIVE_INVALID', `cannot load ${os} image on ${HOST_PLATFORM.os}`);
   if (diffIds.length !== candidate.layers.length) {
     throw new EngineError(
       'IMAGE_ARCHIVE_INVALID',

@@ -10,20 +10,17 @@ const ARCHITECTURES: Readonly<Record<string, string>> = {
   armel: 'arm',
   i386: '386',
 };
+/** GOARCH and GOOS, as containerd knows them. */
 const KNOWN_ARCHITECTURES: ReadonlySet<string> = new Set([
-  '386',
-  'amd64',
-  'arm',
-  'arm64',
-  'loong64',
-  'mips64le',
-  'ppc64le',
-  'riscv64',
-  's390x',
+  '386', 'amd64', 'amd64p32', 'arm', 'armbe', 'arm64', 'arm64be', 'ppc64', 'ppc64le', 'loong64', 'mips', 'mipsle',
+  'mips64', 'mips64le', 'mips64p32', 'mips64p32le', 'ppc', 'riscv', 'riscv64', 's390', 's390x', 'sparc', 'sparc64',
   'wasm',
-]);
+]); // prettier-ignore
 const COMPONENT = /^[A-Za-z0-9_.-]+$/;
-const KNOWN_SYSTEMS: ReadonlySet<string> = new Set(['linux', 'windows', 'darwin', 'freebsd', 'wasip1']);
+const KNOWN_SYSTEMS: ReadonlySet<string> = new Set([
+  'aix', 'android', 'darwin', 'dragonfly', 'freebsd', 'hurd', 'illumos', 'ios', 'js', 'linux', 'nacl', 'netbsd',
+  'openbsd', 'plan9', 'solaris', 'wasip1', 'windows', 'zos',
+]); // prettier-ignore
 
 /** null when the parameter is empty. @throws PARAMETER_INVALID */
 export function parsePlatform(text: string): Platform | null {
@@ -36,7 +33,8 @@ export function parsePlatform(text: string): Platform | null {
     );
   }
   if (parts.length > 3) throw invalid(`${JSON.stringify(text)}: cannot parse platform specifier: invalid argument`);
-  const [first = '', second = '', third = ''] = parts;
+  const [name = '', second = '', third = ''] = parts;
+  const first = name === 'macos' ? 'darwin' : name;
   if (parts.length === 1) {
     if (KNOWN_SYSTEMS.has(first)) return { os: first, architecture: hostArchitecture(), variant: '' };
     const architecture = normalArchitecture(first);

@@ -81,6 +81,7 @@ test('images/{name}: names that are none, and images that are not here', async (
       '"a/b/c/d": cannot parse platform specifier: invalid argument',
     ],
     ['POST', 'create?fromSrc=-&changes=FOO%20x', 400, 'FOO is not a valid change command'],
+    ['POST', 'create?fromSrc=-&platform=macos', 400, 'operating system is not supported'],
     ['POST', 'create', 500, 'Get "http:": http: no Host in request URL'],
     ['GET', `json?${filters({ dangling: ['maybe'] })}`, 400, "invalid filter 'dangling=[maybe]'"],
     ['GET', `json?${filters({ foo: ['x'] })}`, 400, "invalid filter 'foo'"],
@@ -98,6 +99,13 @@ test('images/{name}: names that are none, and images that are not here', async (
   ];
   for (const [method, path, status, text] of cases)
     assert.deepEqual(message(await daemon.api(method, `/v1.51/images/${path}`)), [status, text], `${method} ${path}`);
+  const integer = 'is in bytes and expects an integer, got x: strconv.Atoi: parsing "x": invalid syntax';
+  for (const [path, text] of [
+    ['v1.51/build/prune?filters=x', 'invalid filter'],
+    ['v1.51/build/prune?max-used-space=x', `max-used-space ${integer}`],
+    ['v1.47/build/prune?keep-storage=x', `keep-storage ${integer}`],
+  ] as const)
+    assert.deepEqual(message(await daemon.api('POST', `/${path}`)), [400, text]);
   const unpushable = lines(await daemon.api('POST', '/v1.51/images/127.0.0.1:1/none/push?tag=1', {}));
   assert.deepEqual(
     unpushable.map(({ status, error }) => status ?? error),

@@ -6,6 +6,7 @@ import { bodyChunks } from '../body.ts';
 import type { AnyRoute, Exchange, Reply } from '../route.ts';
 import type { Query } from '../query.ts';
 import { isObject } from '../wire/decode.ts';
+import { parseFilters } from '../wire/filters.ts';
 import { parseConfigHeader } from '../wire/registry-auth.ts';
 import { sendProgress } from './image-transfer.ts';
 
@@ -110,9 +111,18 @@ function wrong(name: string, why: string): EngineError {
 }
 
 /** The classic builder keeps no cache beside its images. */
-function pruneBuildCache({ parts }: Exchange): Reply {
+function pruneBuildCache({ parts, query, minor }: Exchange): Reply {
+  parseFilters(query.text('filters'));
+  for (const name of minor < 48 ? ['keep-storage'] : ['reserved-space', 'max-used-space', 'min-free-space'])
+    checkBytes(name, query.text(name));
   parts.events.publish({ type: 'builder', action: 'prune', actor: { id: '', attributes: { reclaimed: '0' } } });
   return { status: 200, json: { CachesDeleted: null, SpaceReclaimed: 0 } };
+}
+
+function checkBytes(name: string, text: string): void {
+  if (/^([-+]?\d+)?$/.test(text)) return;
+  const cause = `strconv.Atoi: parsing ${JSON.stringify(text)}: invalid syntax`;
+  throw new EngineError('PARAMETER_INVALID', `${name} is in bytes and expects an integer, got ${text}: ${cause}`);
 }
 
 function cancelBuild({ query }: Exchange): never {

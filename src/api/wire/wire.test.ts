@@ -182,6 +182,8 @@ test('parsePlatform: text and JSON', () => {
     architecture: 'arm64',
     variant: 'v8',
   });
+  assert.deepEqual(parsePlatform('macos/arm64'), { os: 'darwin', architecture: 'arm64', variant: '' });
+  assert.deepEqual(parsePlatform('sparc64'), { os: 'linux', architecture: 'sparc64', variant: '' });
   assert.throws(() => parsePlatform('a/b/c/d'), { code: 'PARAMETER_INVALID' });
   assert.throws(() => parsePlatformJson('{"os":"linux"}'), { message: 'both OS and Architecture must be provided' });
 });
