@@ -196,7 +196,7 @@ suite('validateResources', () => {
       [{ nanoCpus: 1, cpuQuotaUs: 1000 }, 'Conflicting options: Nano CPUs and CPU Quota cannot both be set'],
       [{ cpuPeriodUs: 10 }, 'CPU cfs period can not be less than 1ms (i.e. 1000) or larger than 1s (i.e. 1000000)'],
       [{ cpuQuotaUs: 10 }, 'CPU cfs quota can not be less than 1ms (i.e. 1000)'],
-      [{ cpuShares: -1 }, 'shares: invalid argument'],
+      [{ cpuShares: -1 }, 'invalid CPU shares (-1): value must be a positive integer'],
       [{ cpusetCpus: '0-7' }, 'Requested CPUs are not available - requested 0-7, available: 0-1'],
       [{ cpusetMems: '3' }, 'Requested memory nodes are not available - requested 3, available: 0'],
       [{ cpusetCpus: 'x' }, /^Invalid value x for cpuset cpus: /],

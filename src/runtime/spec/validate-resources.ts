@@ -123,7 +123,7 @@ function validateCpu(get: () => ResourceSpec, facts: HostFacts, discard: Discard
     nanoCpus < 0 || nanoCpus > cpuCount * 1e9,
     `range of CPUs is from 0.01 to ${cpuCount}.00, as there are only ${cpuCount} CPUs available`,
   );
-  refuseIf(cpuShares < 0, 'shares: invalid argument');
+  refuseIf(cpuShares < 0, `invalid CPU shares (${cpuShares}): value must be a positive integer`);
   discard(cpuShares > 0 && !limits.cpuShares, discarded('CPU shares', 'Shares discarded.'), { cpuShares: 0 });
   discard(
     (cpuPeriodUs !== 0 || cpuQuotaUs !== 0) && !limits.cpuCfs,
