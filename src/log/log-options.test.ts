@@ -13,6 +13,7 @@ suite('parseLogOptions', () => {
     for (const [options, file] of [
       [{}, { maxSizeBytes: 100_000_000, maxFiles: 5 }],
       [{ 'max-size': '10m' }, { maxSizeBytes: 10_000_000, maxFiles: 1 }],
+      [{ 'max-size': '9'.repeat(30) }, { maxSizeBytes: Number.MAX_SAFE_INTEGER, maxFiles: 1 }],
       [
         { 'max-size': '2k', 'max-file': '2' },
         { maxSizeBytes: 2000, maxFiles: 2 },

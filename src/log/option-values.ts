@@ -72,9 +72,13 @@ export function requireDurationMs(text: string, context = ''): number {
   return match[1] === '-' ? -ms : ms;
 }
 
+/** What no disk has: above, numbers of bytes are not exact any more, and the shim reads 64 bits. */
+const SIZE_MAX = Number.MAX_SAFE_INTEGER;
+
 /** go-units FromHumanSize (1000) and RAMInBytes (1024). null: not a size. */
 export function parseSize(text: string, base: 1000 | 1024): number | null {
   const match = /^(\d+(?:\.\d+)?) ?([kmgtp]?)(?:i?b)?$/i.exec(text);
   if (!match) return null;
-  return Math.trunc(Number(match[1]) * base ** ' kmgtp'.indexOf((match[2] || ' ').toLowerCase()));
+  const bytes = Number(match[1]) * base ** ' kmgtp'.indexOf((match[2] || ' ').toLowerCase());
+  return Math.min(Math.trunc(bytes), SIZE_MAX);
 }

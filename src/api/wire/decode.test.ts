@@ -39,6 +39,12 @@ test('struct: keys match without case, null is zero, unknown keys are ignored, t
   assert.deepEqual(decodeBody('null', sample), sample.zero);
 });
 
+test('integer: the largest of 64 bits stays one that Go reads', () => {
+  const { Size } = decodeBody('{"Size":9223372036854775807}', sample);
+  assert.ok(BigInt(JSON.stringify(Size)) < 2n ** 63n, JSON.stringify(Size));
+  assert.equal(decodeBody('{"Size":-9223372036854775808}', sample).Size, -(2 ** 63));
+});
+
 test('struct: a wrong type is refused in the words of Go', () => {
   const cases: [string, string][] = [
     ['{"Name":1}', 'number into Go struct field Sample.Name of type string'],

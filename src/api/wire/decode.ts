@@ -53,6 +53,12 @@ const RANGES = {
   'fs.FileMode': [0, 2 ** 32 - 1],
 } as const;
 
+/** The largest of 64 bits round up to what Go would not take any more: the next number below, then. */
+const ROUNDED: ReadonlyMap<number, number> = new Map([
+  [2 ** 63, 2 ** 63 - 2 ** 10],
+  [2 ** 64, 2 ** 64 - 2 ** 11],
+]);
+
 /** A whole number in the range of a Go type. Beyond 2^53 the last digits are lost, which no limit in use reaches. */
 export function integer(goType: keyof typeof RANGES): Decoder<number> {
   const [least, most] = RANGES[goType];
@@ -61,7 +67,7 @@ export function integer(goType: keyof typeof RANGES): Decoder<number> {
     goType,
     decode: (value, where) =>
       typeof value === 'number' && Number.isInteger(value) && value >= least && value <= most
-        ? value
+        ? (ROUNDED.get(value) ?? value)
         : refuse(value, where, goType),
   };
 }

@@ -8,8 +8,8 @@ const NS_PER_SECOND = 1_000_000_000n;
 
 /** Nanoseconds since 1970. Docker's API takes the seconds only; the other forms are its CLI's. @throws TIME_INVALID */
 export function parseTime(text: string, nowNs: bigint): bigint {
-  const unix = /^([-+]?\d{1,18})(?:\.(\d+))?$/.exec(text);
-  if (unix !== null) {
+  const unix = /^([-+]?\d{1,19})(?:\.(\d+))?$/.exec(text);
+  if (unix !== null && BigInt.asIntN(64, BigInt(unix[1]!)) === BigInt(unix[1]!)) {
     const fraction = (unix[2] ?? '').padEnd(9, '0').slice(0, 9);
     const ns = BigInt(unix[1]!) * NS_PER_SECOND;
     return text.startsWith('-') ? ns - BigInt(fraction) : ns + BigInt(fraction);
@@ -24,7 +24,10 @@ export function parseTime(text: string, nowNs: bigint): bigint {
   }
   const [seconds = '', ...fraction] = text.split('.');
   const wrong = /^[-+]?\d+$/.test(seconds) ? fraction.join('.') : seconds;
-  throw new EngineError('TIME_INVALID', `strconv.ParseInt: parsing ${JSON.stringify(wrong)}: invalid syntax`);
+  const why = /^[-+]?\d{19,}$/.test(seconds)
+    ? `${JSON.stringify(seconds)}: value out of range`
+    : `${JSON.stringify(wrong)}: invalid syntax`;
+  throw new EngineError('TIME_INVALID', `strconv.ParseInt: parsing ${why}`);
 }
 
 /** A filter's time. Source: moby v28 api/types/time GetTimestamp(). @throws TIME_INVALID in its words */

@@ -109,6 +109,8 @@ test("parseTime and humanDuration: as Docker's", () => {
       code: 'TIME_INVALID',
       message: `strconv.ParseInt: parsing "${wrong}": invalid syntax`,
     });
+  assert.equal(parseTime('9223372036854775807', nowNs), (2n ** 63n - 1n) * 1_000_000_000n);
+  assert.throws(() => parseTime('9223372036854775808', nowNs), /parsing "9223372036854775808": value out of range/);
   const seconds = [
     0.2,
     1,
