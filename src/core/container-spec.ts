@@ -143,6 +143,9 @@ export interface ResourceSpec {
   readonly deviceCgroupRules: readonly string[] | null;
   readonly deviceRequests: readonly DeviceRequestSpec[] | null;
   readonly ulimits: readonly UlimitSpec[] | null;
+  /** Limits of Windows alone: shown as they were asked, without effect, as in moby. Missing: 0. */
+  readonly cpuCount?: number;
+  readonly cpuPercent?: number;
 }
 
 /** No limit is asked. */

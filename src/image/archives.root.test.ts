@@ -262,6 +262,19 @@ test('extractLayer: gives every attribute back; the recipe gives the tar back', 
   assert.deepEqual(images.list(), []);
 });
 
+test('saveImages: takes the beginning of an ID, with its algorithm too', async () => {
+  const id = await importOf(tar({ name: 'f', content: 'short' }), 'short:1');
+  const config = `blobs/sha256/${id.slice('sha256:'.length)}`;
+  for (const name of [id, id.slice(0, 'sha256:'.length + 12), id.slice('sha256:'.length, 'sha256:'.length + 12)]) {
+    const [saved] = JSON.parse(
+      execFileSync('tar', ['-xO', '-f', await saveTo(images, 'short.tar', name), 'manifest.json']).toString(),
+    ) as { Config: string; RepoTags: null }[];
+    assert.deepEqual([saved!.Config, saved!.RepoTags], [config, null], name);
+  }
+  assert.throws(() => images.save(['sha256:000000000000'], { platform: null }), { code: 'IMAGE_NOT_FOUND' });
+  await images.remove('short:1', { force: false, prune: true }, () => null);
+});
+
 test('loadImages: takes back what saveImages wrote, tags and parents too, into another store', async () => {
   await importOf(tar({ name: 'f', content: 'one' }), 'a/b:1');
   await images.tag('a/b:1', 'a/b:2');

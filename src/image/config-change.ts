@@ -21,15 +21,16 @@ export function applyChanges(config: ImageConfig, changes: readonly string[]): I
   let hasCmd = false; // an ENTRYPOINT forgets the CMD, unless these changes gave one
   for (const line of changes.flatMap(joinedLines)) {
     const match = /^(\S+)(?:\s+(.*))?$/s.exec(line)!;
-    const instruction = match[1]!.toUpperCase();
+    const word = match[1]!;
     const rest = (match[2] ?? '').trim();
-    result = applyOne(result, instruction, rest, hasCmd);
-    hasCmd ||= instruction === 'CMD';
+    result = applyOne(result, word, rest, hasCmd);
+    hasCmd ||= word.toUpperCase() === 'CMD';
   }
   return result;
 }
 
-function applyOne(config: ImageConfig, instruction: string, rest: string, hasCmd: boolean): ImageConfig {
+function applyOne(config: ImageConfig, word: string, rest: string, hasCmd: boolean): ImageConfig {
+  const instruction = word.toUpperCase();
   const needed = (): string => {
     if (rest === '') throw invalid(`${instruction} requires at least one argument`);
     return rest;
@@ -73,7 +74,7 @@ function applyOne(config: ImageConfig, instruction: string, rest: string, hasCmd
     case 'HEALTHCHECK':
       return { ...config, healthcheck: parseHealthcheck(needed()) };
     default:
-      throw invalid(`${instruction} is not a valid change command`);
+      throw invalid(`${word} is not a valid change command`);
   }
 }
 

@@ -58,6 +58,7 @@ test('applyChanges: refuses what it cannot honour', () => {
   const refused: Readonly<Record<string, RegExp>> = {
     'RUN x': /^RUN is not a valid change command$/,
     'NOPE x': /NOPE is not a valid change command/,
+    'cmd=/bin/Foo': /^cmd=\/bin\/Foo is not a valid change command$/,
     ENV: /ENV requires/,
     'ENV a': /must have two arguments/,
     'EXPOSE 99999': /Invalid containerPort: 99999/,

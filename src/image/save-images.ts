@@ -133,6 +133,10 @@ function chooseImages(stores: ImageStores, names: readonly string[]): Saved[] {
       continue;
     }
     const { reference } = any;
+    if (familiarName(reference) === 'sha256') {
+      add(table.byPrefix(name), null, name); // the beginning of an ID, with its algorithm
+      continue;
+    }
     if (reference.tag !== '' || reference.digest !== '') {
       const found = table.tagged(reference.digest === '' ? reference : { ...reference, tag: '' });
       add(found && table.get(found.imageId), reference.digest === '' ? reference : null, name);

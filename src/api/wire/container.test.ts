@@ -7,7 +7,7 @@ import { formatContainerInspect } from './container-inspect.ts';
 import { deriveState, describeState } from './container-state.ts';
 import { formatContainerSummary } from './container-summary.ts';
 import { decodeBody } from './decode.ts';
-import { parseUpdate, updateConfig } from './resources.ts';
+import { formatResources, parseUpdate, updateConfig } from './resources.ts';
 
 const ZERO = '0001-01-01T00:00:00Z';
 const parse = (body: object, minor = 51, cgroup: '1' | '2' = '2') =>
@@ -416,12 +416,19 @@ test('formatContainerSummary: an image name that means another image by now give
   assert.equal(summary['Command'], "sh -c 'sleep 1'");
 });
 
+test('parseCreateRequest, formatResources: limits of Windows come back as they were asked', () => {
+  const { resources } = parse({ Image: 'x', HostConfig: { CpuCount: 2, CpuPercent: 50 } }).spec.host;
+  const { CpuCount, CpuPercent } = formatResources(resources) as Record<string, unknown>;
+  assert.deepEqual({ CpuCount, CpuPercent }, { CpuCount: 2, CpuPercent: 50 });
+});
+
 test('parseUpdate: only what is given changes', () => {
   const update = (body: object, minor = 51) => parseUpdate(decodeBody(JSON.stringify(body), updateConfig), minor);
   assert.deepEqual(update({ Memory: 5, CpusetCpus: '0', PidsLimit: -1, RestartPolicy: { Name: 'always' } }), {
     resources: { memoryBytes: 5, cpusetCpus: '0', pidsLimit: 0 },
     restartPolicy: { name: 'always', maximumRetryCount: 0 },
   });
+  assert.deepEqual(update({ CpuCount: 2, CpuPercent: 50 }), { resources: {}, restartPolicy: null });
   assert.deepEqual(update({}), { resources: {}, restartPolicy: null });
   assert.deepEqual(update({ PidsLimit: 5 }, 39), { resources: {}, restartPolicy: null });
 });

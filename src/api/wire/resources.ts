@@ -103,6 +103,8 @@ export function parseResources(asked: Resources): ResourceSpec {
         options: request.Options,
       })) ?? null,
     ulimits: asked.Ulimits?.map(({ Name, Soft, Hard }) => ({ name: Name, soft: Soft, hard: Hard })) ?? null,
+    ...(asked.CpuCount !== 0 && { cpuCount: asked.CpuCount }),
+    ...(asked.CpuPercent !== 0 && { cpuPercent: asked.CpuPercent }),
   };
 }
 
@@ -143,6 +145,8 @@ export function parseUpdate(asked: Decoded<typeof updateConfig>, minor: number):
     ...asked,
     PidsLimit: minor < 40 || asked.PidsLimit === null ? null : Math.max(0, asked.PidsLimit),
     KernelMemory: minor < 42 ? asked.KernelMemory : 0,
+    CpuCount: 0,
+    CpuPercent: 0,
   });
   const given = Object.entries(all).filter(
     ([name, value]) => value !== null && value !== '' && (value !== 0 || name === 'pidsLimit'),
@@ -194,8 +198,8 @@ export function formatResources(spec: ResourceSpec): object {
     OomKillDisable: spec.oomKillDisable,
     PidsLimit: spec.pidsLimit,
     Ulimits: spec.ulimits?.map(({ name, soft, hard }) => ({ Name: name, Hard: hard, Soft: soft })) ?? null,
-    CpuCount: 0,
-    CpuPercent: 0,
+    CpuCount: spec.cpuCount ?? 0,
+    CpuPercent: spec.cpuPercent ?? 0,
     IOMaximumIOps: 0,
     IOMaximumBandwidth: 0,
   };
