@@ -25,7 +25,7 @@ export async function addSources(
       cleanup.defer(() => removeTree(directory));
       const name = await fetchFile(fetch, word, directory);
       parts.push({
-        source: { archive: source.archive, root: directory, ignore: [] },
+        source: { archive: source.archive, root: directory, hidden: new Set(), isContext: false },
         items: [{ path: name, name, isDirectory: false }],
         unpack: null,
       });

@@ -14,7 +14,7 @@ import { addSources } from './add-step.ts';
 import { openStepCache } from './cache.ts';
 import { openContext } from './context.ts';
 import { copyDigest, findItems, type CopyPart, type CopySource } from './copy-source.ts';
-import { copyFlags, makeDirectory, ownership, unpackPart, type LookUpOwner } from './copy-step.ts';
+import { copyFlags, makeWorkdir, ownership, unpackPart, type LookUpOwner } from './copy-step.ts';
 import type { Fetch } from './download.ts';
 import { checkInstruction } from './dockerfile/check.ts';
 import { expandWord, expandWords } from './dockerfile/expand.ts';
@@ -250,7 +250,7 @@ class Build {
     const createdBy = commentLine(config, comment, ' ');
     if (yield* this.#fromCache(stage, createdBy, config)) return;
     const imageId = await this.#commitFiles(stage, config, createdBy, (root) =>
-      makeDirectory(this.#needs.treeArchive, root, config.workingDir, { uid: 0, gid: 0, mode: null }),
+      makeWorkdir(this.#needs.treeArchive, root, config.workingDir),
     );
     yield* this.#advance(stage, imageId, config);
   }
@@ -344,11 +344,7 @@ class Build {
         'BODY_INVALID',
         `When using ${instruction.name} with more than one source file, the destination must be a directory and end with a /`,
       );
-    const digest = (
-      await Promise.all(
-        parts.map(async (part) => (part.unpack === null ? copyDigest(part.source, part.items) : part.unpack.digest)),
-      )
-    ).join(' ');
+    const digest = await copyDigest(parts);
     const options = [flags.chown && `--chown=${flags.chown} `, flags.chmod && `--chmod=${flags.chmod} `].join('');
     const createdBy = commentLine(stage.config, `${instruction.name} ${options}${digest} in ${target} `, ' ');
     if (yield* this.#fromCache(stage, createdBy, stage.config)) return;
@@ -367,10 +363,15 @@ class Build {
     cleanup: AsyncDisposableStack,
   ): Promise<readonly CopyPart[]> {
     try {
-      if (name === 'ADD') return await addSources(this.#needs, source, words, this.#needs.scratchDir, cleanup);
-      if (words.some((word) => /^https?:\/\//.test(word)))
+      if (name === 'COPY' && words.some((word) => /^https?:\/\//.test(word)))
         throw new EngineError('BODY_INVALID', "source can't be a URL for COPY");
-      return [{ source, items: await findItems(source, words), unpack: null }];
+      const parts =
+        name === 'ADD'
+          ? await addSources(this.#needs, source, words, this.#needs.scratchDir, cleanup)
+          : [{ source, items: await findItems(source, words), unpack: null }];
+      if (parts.every(({ items }) => items.length === 0))
+        throw new EngineError('BODY_INVALID', 'no source files were specified');
+      return parts;
     } catch (error) {
       if (!(error instanceof EngineError)) throw error;
       throw new EngineError(error.code, `${name} failed: ${error.message}`, { cause: error });
@@ -401,13 +402,13 @@ class Build {
     if (imageId === undefined || imageId === '')
       throw new EngineError('BODY_INVALID', `invalid from flag value ${from}: it holds no files`);
     const root = await this.#mountTop(imageId, cleanup);
-    return { archive: this.#needs.treeArchive, root, ignore: [] };
+    return { archive: this.#needs.treeArchive, root, hidden: new Set(), isContext: false };
   }
 
   /** A top of its own over an image ("": over nothing), mounted until `cleanup` is disposed. */
   async #mountTop(imageId: Digest, cleanup: AsyncDisposableStack, id = newId()): Promise<string> {
     const { snapshots } = this.#needs.images;
-    await snapshots.create(id, imageId);
+    await snapshots.create(id, imageId, { init: false });
     cleanup.defer(() => snapshots.remove(id));
     return snapshots.mount(id, { readOnly: false, volatile: true });
   }

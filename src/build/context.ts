@@ -1,5 +1,5 @@
 /** What a build is made of: its context, unpacked in a directory of its own, and the Dockerfile in it. */
-import { mkdtemp, readFile, writeFile } from 'node:fs/promises';
+import { mkdtemp, writeFile } from 'node:fs/promises';
 import { join, posix } from 'node:path';
 import { Readable } from 'node:stream';
 
@@ -8,12 +8,13 @@ import { extract } from 'tar-stream';
 import { EngineError } from '../core/engine-error.ts';
 import type { TreeArchive } from '../image/port.ts';
 import type { CopySource } from './copy-source.ts';
-import { parseIgnore } from './dockerfile/ignore.ts';
+import { isIgnored, parseIgnore } from './dockerfile/ignore.ts';
 import { parseDockerfile, type Dockerfile } from './dockerfile/parse.ts';
 import { remoteContext, type Fetch } from './download.ts';
 import type { BuildRequest } from './port.ts';
 
 const DOCKERFILE = 'Dockerfile';
+const IGNORE_FILE = '.dockerignore';
 
 interface ContextNeeds {
   readonly treeArchive: TreeArchive;
@@ -31,8 +32,11 @@ export async function openContext(
   const root = await mkdtemp(join(needs.scratchDir, 'context-'));
   cleanup.defer(() => needs.removeTree(root));
   const name = await fillContext(needs, request, root);
-  const ignore = await readFile(join(root, '.dockerignore'), 'utf8').catch(() => '');
-  const context = { archive: needs.treeArchive, root, ignore: parseIgnore(ignore) };
+  const archive = needs.treeArchive;
+  const rules = parseIgnore((await readTextFile(archive, root, IGNORE_FILE)) ?? '');
+  // What else it excludes the client did not send: moby takes out no more than these two.
+  const hidden = new Set([IGNORE_FILE, name].filter((path) => isIgnored(rules, path)));
+  const context = { archive, root, hidden, isContext: true };
   return { context, dockerfile: await readDockerfile(context, name) };
 }
 
@@ -49,19 +53,19 @@ async function fillContext({ fetch, treeArchive }: ContextNeeds, request: BuildR
   return request.dockerfile || DOCKERFILE;
 }
 
-async function readDockerfile(context: CopySource, name: string): Promise<Dockerfile> {
+async function readDockerfile({ archive, root }: CopySource, name: string): Promise<Dockerfile> {
   // Read through the archive: a Dockerfile that is a link to the host's files must not be followed.
   // "dockerfile" will do where nobody named one, as moby has it.
   const text =
-    (await readTextFile(context, name)) ??
-    (name === DOCKERFILE ? await readTextFile(context, DOCKERFILE.toLowerCase()) : null);
+    (await readTextFile(archive, root, name)) ??
+    (name === DOCKERFILE ? await readTextFile(archive, root, DOCKERFILE.toLowerCase()) : null);
   if (text === null) throw new EngineError('BODY_INVALID', `Cannot locate specified Dockerfile: ${name}`);
   return parseDockerfile(text);
 }
 
 /** null when there is no such file. */
-async function readTextFile(source: CopySource, path: string): Promise<string | null> {
-  const read = await source.archive.read(source.root, posix.resolve('/', path)).catch(() => null);
+async function readTextFile(archive: TreeArchive, root: string, path: string): Promise<string | null> {
+  const read = await archive.read(root, posix.resolve('/', path)).catch(() => null);
   if (read === null) return null;
   const entries = extract();
   Readable.from(read.tar)

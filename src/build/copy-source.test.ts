@@ -17,7 +17,7 @@ test('copyTar: an empty file is copied like any other', { timeout: 5000 }, async
       return { tar: pack };
     },
   } as unknown as TreeArchive;
-  const source = { archive, root: '/', ignore: [] };
+  const source = { archive, root: '/', hidden: new Set<string>(), isContext: true };
   const extract = tar.extract();
   const seen: string[] = [];
   const reading = (async () => {

@@ -12,7 +12,7 @@ import * as tar from 'tar-stream';
 
 import { EngineError } from '../core/engine-error.ts';
 import type { TreeArchive } from '../image/port.ts';
-import { globToRegExp, isIgnored, type IgnoreRule } from './dockerfile/ignore.ts';
+import { globToRegExp } from './dockerfile/ignore.ts';
 
 /** os.ModeDir in Go's FileMode, as PathStat has it. */
 const GO_MODE_DIR = 0x80000000;
@@ -21,8 +21,9 @@ export interface CopySource {
   readonly archive: TreeArchive;
   /** On the host. */
   readonly root: string;
-  /** .dockerignore; only for a context. */
-  readonly ignore: readonly IgnoreRule[];
+  /** Files of a context that are not copied, by their path: the Dockerfile and .dockerignore, where that excludes them. */
+  readonly hidden: ReadonlySet<string>;
+  readonly isContext: boolean;
 }
 
 export interface CopyItem {
@@ -48,7 +49,10 @@ export interface Ownership {
   readonly mode: number | null;
 }
 
-/** Patterns to what they name, sorted within a pattern. @throws {EngineError} BODY_INVALID when one names nothing */
+/**
+ * Patterns to what they name, sorted within a pattern.
+ * @throws {EngineError} BODY_INVALID for a name of nothing; a pattern may fit nothing
+ */
 export async function findItems(source: CopySource, patterns: readonly string[]): Promise<CopyItem[]> {
   const items: CopyItem[] = [];
   for (const pattern of patterns) {
@@ -56,7 +60,7 @@ export async function findItems(source: CopySource, patterns: readonly string[])
     const paths = /[*?[\\]/.test(path) ? await glob(source.root, path) : [path];
     const found: CopyItem[] = [];
     for (const candidate of paths) {
-      if (candidate !== '' && isIgnored(source.ignore, candidate)) continue;
+      if (source.hidden.has(candidate)) continue;
       const stat = await source.archive.stat(source.root, `/${candidate}`).catch(() => null);
       if (stat === null) continue;
       const path = stat.linkTarget === '' ? candidate : stat.linkTarget.slice(1);
@@ -65,13 +69,10 @@ export async function findItems(source: CopySource, patterns: readonly string[])
       if (real !== null)
         found.push({ path, name: candidate, isDirectory: Math.floor(real.goMode / GO_MODE_DIR) % 2 === 1 });
     }
-    if (found.length === 0) {
-      throw new EngineError(
-        'BODY_INVALID',
-        /[*?[]/.test(path)
-          ? 'no source files were specified'
-          : `file not found in build context or excluded by .dockerignore: stat ${pattern}: file does not exist`,
-      );
+    if (found.length === 0 && !/[*?[]/.test(path)) {
+      const where = source.isContext ? 'file not found in build context or excluded by .dockerignore: ' : '';
+      const shown = pattern.replace(/^\//, '').replace(/^\.\//, '');
+      throw new EngineError('BODY_INVALID', `${where}stat ${shown}: file does not exist`);
     }
     items.push(...found);
   }
@@ -143,7 +144,7 @@ async function appendItem(
       const name = header.name.replace(/\/$/, '');
       base ??= name; // the first entry is the item itself
       const inside = name === base ? '' : name.slice(base.length + 1);
-      const ignored = inside !== '' && isIgnored(source.ignore, posix.join(item.path, inside));
+      const ignored = inside !== '' && source.hidden.has(posix.join(item.path, inside));
       if (ignored || (inside === '' && item.isDirectory)) {
         entry.resume();
         continue;
@@ -179,7 +180,13 @@ async function appendItem(
 }
 
 /** "file:…", "dir:…" or "multi:…" as Docker's history has it. Times do not count, so that a fresh checkout still hits. */
-export async function copyDigest(source: CopySource, items: readonly CopyItem[]): Promise<string> {
+export async function copyDigest(parts: readonly CopyPart[]): Promise<string> {
+  const digests = await Promise.all(parts.map(async (part) => part.unpack?.digest ?? (await partDigest(part))));
+  if (digests.length === 1) return digests[0]!;
+  return `multi:${createHash('sha256').update(digests.join(',')).digest('hex')}`;
+}
+
+async function partDigest({ source, items }: CopyPart): Promise<string> {
   const hash = createHash('sha256');
   const extract = tar.extract();
   Readable.from(copyTar(source, items, '/x', items.length > 1, null))

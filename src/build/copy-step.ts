@@ -66,8 +66,7 @@ export async function unpackPart(
     owner,
   }: { readonly destination: string; readonly asDirectory: boolean; readonly owner: Ownership },
 ): Promise<void> {
-  // A link in the image is followed, as far as the image goes.
-  const destination = (await treeArchive.stat(root, asked).catch(() => null))?.linkTarget || asked;
+  const destination = await followLinks(treeArchive, root, asked);
   if (part.unpack !== null) {
     await makeDirectory(treeArchive, root, destination, owner);
     return treeArchive.write(root, destination, part.unpack.tar(), {
@@ -86,13 +85,27 @@ export async function unpackPart(
   });
 }
 
+/** Where `path` leads in the tree: of its links, also those to what is not there yet. */
+async function followLinks(treeArchive: TreeArchive, root: string, path: string): Promise<string> {
+  let at = '/';
+  for (const part of path.split('/').filter((text) => text !== '')) {
+    const next = posix.join(at, part);
+    at = (await treeArchive.stat(root, next).catch(() => null))?.linkTarget || next;
+  }
+  return at;
+}
+
+/** WORKDIR's, as root's. @throws BODY_INVALID when something else is there */
+export async function makeWorkdir(treeArchive: TreeArchive, root: string, asked: string): Promise<void> {
+  const path = await followLinks(treeArchive, root, asked);
+  const stat = await treeArchive.stat(root, path).catch(() => null);
+  if (stat !== null && stat.goMode < GO_MODE_DIR)
+    throw new EngineError('BODY_INVALID', `Cannot mkdir: ${asked} is not a directory`);
+  await makeDirectory(treeArchive, root, path, { uid: 0, gid: 0, mode: null });
+}
+
 /** What is missing on the way, as root's (or --chown's) with mode 755. */
-export async function makeDirectory(
-  treeArchive: TreeArchive,
-  root: string,
-  path: string,
-  owner: Ownership,
-): Promise<void> {
+async function makeDirectory(treeArchive: TreeArchive, root: string, path: string, owner: Ownership): Promise<void> {
   const missing: string[] = [];
   for (
     let at = path;

@@ -89,7 +89,7 @@ export function configStep(stage: Stage, instruction: Instruction, escape: strin
       : instruction.json.map((text) => expandWord(text, known, escape));
   switch (instruction.name) {
     case 'ENV': {
-      const pairs = parsePairs(instruction.rest, instruction.line, 'ENV').map(
+      const pairs = parsePairs(instruction.rest, instruction.line, 'ENV', escape).map(
         ([name, value]) => [word(name), word(value)] as const,
       );
       return {
@@ -98,7 +98,7 @@ export function configStep(stage: Stage, instruction: Instruction, escape: strin
       };
     }
     case 'LABEL': {
-      const pairs = parsePairs(instruction.rest, instruction.line, 'LABEL').map(
+      const pairs = parsePairs(instruction.rest, instruction.line, 'LABEL', escape).map(
         ([name, value]) => [word(name), word(value)] as const,
       );
       return {

@@ -1,9 +1,12 @@
-/** Numbers for COPY --chown=user:group, from the passwd and group files of the root file system being built. */
+/**
+ * Numbers for COPY --chown=user:group, from the passwd and group files of the root file system being built.
+ * Source: moby v28 builder/dockerfile/internals_linux.go (parseChownFlag, and its words).
+ */
 import { close } from 'node:fs';
 import { open } from 'node:fs/promises';
 
+import { EngineError } from '../core/engine-error.ts';
 import type { Files } from '../kernel/port.ts';
-import { resolveUser } from '../runtime/spec/resolve-user.ts';
 
 const O_RDONLY = 0;
 const FILE_BYTES_MAX = 1 << 20;
@@ -18,12 +21,24 @@ export function createOwnerLookup(
     const { buffer, bytesRead } = await file.read(Buffer.alloc(FILE_BYTES_MAX), 0, FILE_BYTES_MAX, 0);
     return buffer.toString('utf8', 0, bytesRead);
   };
-  return async (root, text) => {
-    const [passwd, group] = await Promise.all([read(root, '/etc/passwd'), read(root, '/etc/group')]);
-    const { uid, gid } = resolveUser(passwd, group, text, null);
-    // Without a group, Docker takes the user's number for it where passwd does not say.
-    return { uid, gid: text.includes(':') || passwd !== '' ? gid : uid };
+  const numberOf = async (root: string, file: 'passwd' | 'group', name: string): Promise<number> => {
+    if (/^[-+]?\d+$/.test(name)) return Number(name);
+    const lines = (await read(root, `/etc/${file}`)).split('\n').map((line) => line.split(':'));
+    const number = lines.find(([known]) => known === name)?.[2] ?? '';
+    if (/^\d+$/.test(number)) return Number(number);
+    const [id, kind] = file === 'passwd' ? ['uid', 'user'] : ['gid', 'group'];
+    throw refused(`can't find ${id} for ${kind} ${name}: no such ${kind}: ${name}`);
   };
+  return async (root, text) => {
+    // Who names no group means the one that is called as the user is.
+    const [user = '', group = user, ...more] = text.split(':');
+    if (more.length > 0) throw refused(`invalid chown string format: ${text}`);
+    return { uid: await numberOf(root, 'passwd', user), gid: await numberOf(root, 'group', group) };
+  };
+}
+
+function refused(why: string): EngineError {
+  return new EngineError('BODY_INVALID', `unable to convert uid/gid chown string to host mapping: ${why}`);
 }
 
 function closeDescriptor(fd: number): void {

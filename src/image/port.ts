@@ -88,7 +88,12 @@ export interface Images {
 /** The writable top of each container over its image's layers. */
 export interface Snapshots {
   /** Makes the top for a new container. */
-  create(containerId: string, imageId: Digest): Promise<void>;
+  create(
+    containerId: string,
+    imageId: Digest,
+    /** Without the mount points that a container's root has (/dev, /etc/hosts ...), as a build copies. */
+    options?: { readonly init: boolean },
+  ): Promise<void>;
   /** Mounts the rootfs; returns its path. Idempotent and counted: mount() and unmount() calls pair up. */
   mount(containerId: string, options: { readonly readOnly: boolean; readonly volatile: boolean }): Promise<string>;
   unmount(containerId: string): Promise<void>;

@@ -91,7 +91,7 @@ export class SnapshotStore implements Snapshots {
     for (const { chainIds } of this.#snapshots.values()) yield* chainIds;
   }
 
-  async create(containerId: string, imageId: Digest): Promise<void> {
+  async create(containerId: string, imageId: Digest, { init } = { init: true }): Promise<void> {
     if (!CONTAINER_ID.test(containerId)) throw new Error(`not a container ID: ${containerId}`);
     const image = imageId === '' ? { chainIds: [] } : this.#images.get(imageId);
     if (image === undefined) throw new EngineError('IMAGE_NOT_FOUND', `No such image: ${imageId}`);
@@ -100,11 +100,11 @@ export class SnapshotStore implements Snapshots {
       if (this.#layers.get(id) === undefined)
         throw new EngineError('IMAGE_CORRUPT', `image ${imageId} lacks layer ${id}`);
     }
-    const record: SnapshotRecord = { chainIds, init: true };
+    const record: SnapshotRecord = { chainIds, ...(init && { init }) };
     this.#records.put(containerId, record, { durable: true });
     this.#snapshots.set(containerId, record);
     try {
-      await this.#inits.ensure(chainIds, this.#imageDirs(chainIds));
+      if (init) await this.#inits.ensure(chainIds, this.#imageDirs(chainIds));
       const root = rootOf(this.#ids);
       const directory = join(this.#directory, containerId);
       await mkdir(directory, { mode: 0o710 });

@@ -124,12 +124,56 @@ test('build: a failed copy, stage names and ports in Docker’s words', async ()
       'COPY *.txt /new',
       'When using COPY with more than one source file, the destination must be a directory and end with a /',
     ],
+    ['COPY --from=a /nosuch /', 'COPY failed: stat nosuch: file does not exist'],
+    ['COPY *.no *.such /new/', 'COPY failed: no source files were specified'],
+    [
+      "ENV A='x\\'y'",
+      `failed to process ${JSON.stringify("'x\\'y'")}: unexpected end of statement while looking for matching single-quote`,
+    ],
+    ['RUN touch /file\nWORKDIR /file', 'Cannot mkdir: /file is not a directory'],
+    [
+      'COPY --chown=nosuch a.txt /',
+      "unable to convert uid/gid chown string to host mapping: can't find uid for user nosuch: no such user: nosuch",
+    ],
+    [
+      'COPY --chown=0:nosuch a.txt /',
+      "unable to convert uid/gid chown string to host mapping: can't find gid for group nosuch: no such group: nosuch",
+    ],
     ['EXPOSE 99999', 'invalid containerPort: 99999'],
     ['FROM a AS a', 'a stage name already used'],
   ] as const) {
     const lines = await build(`FROM bb:1 AS a\n${dockerfile}\n`, {}, { 'a.txt': '', 'b.txt': '' });
     assert.equal(lines.at(-1)!.error, expected);
   }
+});
+
+test('build: a .dockerignore takes out itself and the Dockerfile; what else it names the client keeps back', async () => {
+  const lines = await build(
+    'FROM bb:1\nCOPY . /all/\nCOPY dir /dir/\nCOPY no*.txt a*.txt /some/\nRUN find /all /dir /some -type f | sort\n',
+    { nocache: '1' },
+    { '.dockerignore': '**\n!dir/kept\n', 'a.txt': '', 'dir/kept': '', 'dir/other': '' },
+  );
+  const found = printed(lines).filter((line) => line.startsWith('/'));
+  assert.deepEqual(found.join(''), '/all/a.txt\n/all/dir/kept\n/all/dir/other\n/dir/kept\n/dir/other\n/some/a.txt\n');
+});
+
+test('build: several sources are one digest; COPY --from takes the image, not what a container adds; links may dangle', async () => {
+  const lines = await build(
+    'FROM scratch AS a\nCOPY a.txt b.txt /x/\nFROM bb:1\nCOPY --from=a / /all/\nRUN ln -s target /link\nCOPY a.txt /link/sub/\nRUN find /all /target | sort\n',
+    { nocache: '1', t: 'several:1' },
+    { 'a.txt': '', 'b.txt': '' },
+  );
+  const found = printed(lines).filter((line) => line.startsWith('/'));
+  assert.deepEqual(
+    found.join(''),
+    '/all\n/all/x\n/all/x/a.txt\n/all/x/b.txt\n/target\n/target/sub\n/target/sub/a.txt\n',
+  );
+  const history = await build('FROM bb:1\nCOPY a.txt b.txt /x/\n', { t: 'several:1' }, { 'a.txt': '', 'b.txt': '' });
+  assert.equal(history.at(-1)!.error, undefined);
+  assert.match(
+    await daemon.ok('history', '--no-trunc', '--format', '{{.CreatedBy}}', 'several:1'),
+    /^\/bin\/sh -c #\(nop\) COPY multi:[0-9a-f]{64} in \/x\/ $/m,
+  );
 });
 
 test('build: WORKDIR makes its directory in the image', async () => {

@@ -134,6 +134,18 @@ test('parsePairs: both forms', () => {
   ]);
   assert.deepEqual(parsePairs('A all the rest', 1, 'ENV'), [['A', 'all the rest']]);
   assert.throws(() => parsePairs('A', 7, 'ENV'), /line 7: ENV must have two arguments/);
+  // A quote that is not closed takes the rest, and is found where it is expanded.
+  assert.deepEqual(parsePairs("A=1 B='x\\'y' C=2", 1, 'ENV'), [
+    ['A', '1'],
+    ['B', "'x\\'y' C=2"],
+  ]);
+  assert.deepEqual(parsePairs('A=x\\ y B="p\\" q"', 1, 'ENV'), [
+    ['A', 'x\\ y'],
+    ['B', '"p\\" q"'],
+  ]);
+  assert.throws(() => expandWord("'x\\'y'", variables), {
+    message: `failed to process ${JSON.stringify("'x\\'y'")}: unexpected end of statement while looking for matching single-quote`,
+  });
 });
 
 test('isIgnored: patterns, directories, exceptions', () => {

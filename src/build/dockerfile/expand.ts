@@ -8,12 +8,22 @@ export type Variables = ReadonlyMap<string, string>;
 
 /** One word: quotes are taken off, variables replaced; spaces stay. */
 export function expandWord(text: string, variables: Variables, escape = '\\'): string {
-  return new Expander(text, variables, escape).run().join(' ');
+  return named(text, () => new Expander(text, variables, escape).run().join(' '));
 }
 
 /** As a shell splits: unquoted spaces part words. */
 export function expandWords(text: string, variables: Variables, escape = '\\'): string[] {
-  return new Expander(text, variables, escape, true).run();
+  return named(text, () => new Expander(text, variables, escape, true).run());
+}
+
+/** An error says which text it is about. */
+function named<T>(text: string, expand: () => T): T {
+  try {
+    return expand();
+  } catch (error) {
+    if (!(error instanceof EngineError)) throw error;
+    throw new EngineError(error.code, `failed to process ${JSON.stringify(text)}: ${error.message}`, { cause: error });
+  }
 }
 
 class Expander {
@@ -64,7 +74,7 @@ class Expander {
 
   #singleQuoted(): string {
     const end = this.#text.indexOf("'", this.#at + 1);
-    if (end === -1) throw unexpected('end of statement while looking for matching single-quote');
+    if (end === -1) throw wrong('unexpected end of statement while looking for matching single-quote');
     const inner = this.#text.slice(this.#at + 1, end);
     this.#at = end + 1;
     return inner;
@@ -74,7 +84,7 @@ class Expander {
     let inner = '';
     for (this.#at++; ;) {
       const c = this.#text[this.#at];
-      if (c === undefined) throw unexpected('end of statement while looking for matching double-quote');
+      if (c === undefined) throw wrong('unexpected end of statement while looking for matching double-quote');
       if (c === '"') {
         this.#at++;
         return inner;
@@ -100,16 +110,16 @@ class Expander {
 
   #braced(): string {
     const match = /^\{([a-zA-Z_]\w*|[0-9])(:?[-+?])?/.exec(this.#text.slice(this.#at));
-    if (match === null) throw unexpected(`missing ':' in substitution or bad name: ${this.#text.slice(this.#at - 1)}`);
+    if (match === null) throw wrong(`missing ':' in substitution or bad name: ${this.#text.slice(this.#at - 1)}`);
     this.#at += match[0].length;
     const [, name, operator = ''] = match;
     const end = this.#closingBrace();
     const word = this.#text.slice(this.#at, end);
     this.#at = end + 1;
-    if (operator === '' && word !== '') throw unexpected(`unsupported modifier (${word[0]}) in substitution`);
+    if (operator === '' && word !== '') throw wrong(`unsupported modifier (${word[0]}) in substitution`);
     const value = this.#variables.get(name!);
     const given = operator.startsWith(':') ? value !== undefined && value !== '' : value !== undefined;
-    const other = (): string => expandWord(word, this.#variables, this.#escape);
+    const other = (): string => new Expander(word, this.#variables, this.#escape).run().join(' ');
     switch (operator.at(-1) ?? '') {
       case '-':
         return given ? value! : other();
@@ -117,7 +127,7 @@ class Expander {
         return given ? other() : '';
       case '?':
         if (given) return value!;
-        throw unexpected(`${name}: ${other() || 'is not allowed to be unset'}`);
+        throw wrong(`${name}: ${other() || 'is not allowed to be unset'}`);
       default:
         return value ?? '';
     }
@@ -130,17 +140,17 @@ class Expander {
       else if (this.#text.startsWith('${', at)) depth++;
       else if (this.#text[at] === '}' && --depth === 0) return at;
     }
-    throw unexpected('end of statement while looking for matching }');
+    throw wrong('unexpected end of statement while looking for matching }');
   }
 }
 
-function unexpected(message: string): EngineError {
-  return new EngineError('BODY_INVALID', `failed to process: ${message}`);
+function wrong(message: string): EngineError {
+  return new EngineError('BODY_INVALID', message);
 }
 
 /** "A=1 B='x y'" or the old "A all the rest", for ENV and LABEL; words keep their quotes for expandWord(). */
-export function parsePairs(text: string, line: number, instruction: string): [string, string][] {
-  const words = text.match(/(?:[^\s"'\\]|\\[\s\S]|"(?:[^"\\]|\\[\s\S])*"|'[^']*')+/g) ?? [];
+export function parsePairs(text: string, line: number, instruction: string, escape = '\\'): [string, string][] {
+  const words = quotedWords(text, escape);
   if (!words[0]!.includes('=')) {
     const match = /^(\S+)\s+([\s\S]+)$/.exec(text);
     if (match === null)
@@ -164,4 +174,24 @@ export function parsePairs(text: string, line: number, instruction: string): [st
       );
     return [word.slice(0, at), word.slice(at + 1)];
   });
+}
+
+/** Words as they are written; a quote that is not closed takes the rest. Source: buildkit parser/line_parsers.go. */
+function quotedWords(text: string, escape: string): string[] {
+  const words: string[] = [];
+  let word = '';
+  let quote = '';
+  for (let at = 0; at < text.length; at++) {
+    const c = text[at]!;
+    if (quote === '' && /\s/.test(c)) {
+      if (word !== '') words.push(word);
+      word = '';
+      continue;
+    }
+    word += c;
+    if (c === escape && quote !== "'") word += text[++at] ?? '';
+    else if (quote === '' && (c === '"' || c === "'")) quote = c;
+    else if (c === quote) quote = '';
+  }
+  return word === '' ? words : [...words, word];
 }
