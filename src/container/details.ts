@@ -13,38 +13,92 @@ import { liveOf } from './status.ts';
 const NO_PORTS: Readonly<Record<string, readonly PortBinding[]>> = {};
 const NO_OVERLAY = { lowerDir: '', upperDir: '', workDir: '', mergedDir: '' };
 
+/** `linkNames`: for lists, of the whole table at once. */
 export async function describe(
   parts: Parts,
   container: Container,
   options: { readonly size: boolean; readonly linkNames?: ReturnType<typeof linkNames> },
 ): Promise<ContainerDetails> {
-  const live = liveOf(container) !== null;
-  const directory = containerDirectory(parts.settings.dataRoot, container.id);
-  return {
-    container,
-    image: container.imageId === '' ? null : parts.imageOf(container.imageId),
-    command: commandOf(container.spec.process),
-    endpoints: endpointsOf(parts, container, live),
-    ports: live ? parts.networks.ports(container.id) : NO_PORTS,
-    sandboxKey: sandboxKeyOf(parts, container),
-    execIds: parts.supervisor.execs(container.id).flatMap((exec) => (exec.state.at === 'exited' ? [] : exec.id)),
-    links: shownLinks(parts.supervisor, container),
-    linkNames: options.linkNames?.get(container.id) ?? [],
-    paths: {
+  const sizes = options.size ? await sizesOf(parts, container) : null;
+  return new Details(parts, container, options.linkNames?.get(container.id) ?? [], sizes);
+}
+
+/** As `docker ps` asks for them: no sizes, and nothing is looked up that is not shown. */
+export function describeBriefly(
+  parts: Parts,
+  container: Container,
+  names: ReturnType<typeof linkNames>,
+): ContainerDetails {
+  return new Details(parts, container, names.get(container.id) ?? [], null);
+}
+
+/** Each member is looked up when it is read: a list of a thousand shows a few of each, and keeps none. */
+class Details implements ContainerDetails {
+  readonly container: Container;
+  readonly linkNames: readonly string[];
+  readonly sizes: ContainerDetails['sizes'];
+  readonly platform = 'linux';
+  readonly #parts: Parts;
+
+  constructor(parts: Parts, container: Container, names: readonly string[], sizes: ContainerDetails['sizes']) {
+    this.#parts = parts;
+    this.container = container;
+    this.linkNames = names;
+    this.sizes = sizes;
+  }
+
+  get image(): ContainerDetails['image'] {
+    const { imageId } = this.container;
+    return imageId === '' ? null : this.#parts.imageOf(imageId);
+  }
+
+  get command(): ContainerDetails['command'] {
+    return commandOf(this.container.spec.process);
+  }
+
+  get endpoints(): ContainerDetails['endpoints'] {
+    return endpointsOf(this.#parts, this.container, liveOf(this.container) !== null);
+  }
+
+  get ports(): ContainerDetails['ports'] {
+    return liveOf(this.container) === null ? NO_PORTS : this.#parts.networks.ports(this.container.id);
+  }
+
+  get sandboxKey(): string {
+    return sandboxKeyOf(this.#parts, this.container);
+  }
+
+  get execIds(): readonly string[] {
+    const execs = this.#parts.supervisor.execs(this.container.id);
+    return execs.flatMap((exec) => (exec.state.at === 'exited' ? [] : exec.id));
+  }
+
+  get links(): ContainerDetails['links'] {
+    return shownLinks(this.#parts.supervisor, this.container);
+  }
+
+  get paths(): ContainerDetails['paths'] {
+    const { container } = this;
+    const directory = containerDirectory(this.#parts.settings.dataRoot, container.id);
+    return {
       log: container.run > 0 && logKept(container) ? posix.join(directory, `${container.id}-json.log`) : '',
       resolvConf: pathOfFile(container, directory, 'resolv.conf'),
       hostname: pathOfFile(container, directory, 'hostname'),
       hosts: pathOfFile(container, directory, 'hosts'),
-    },
-    // Only inspect looks at it, and a list of a thousand would spend most of its time on it.
-    get overlay() {
-      return overlayOf(parts, container);
-    },
-    sizes: options.size ? await sizesOf(parts, container) : null,
-    runtime: container.spec.host.runtime,
-    appArmorProfile: appArmorProfileOf(parts, container),
-    platform: 'linux',
-  };
+    };
+  }
+
+  get overlay(): ContainerDetails['overlay'] {
+    return overlayOf(this.#parts, this.container);
+  }
+
+  get runtime(): string {
+    return this.container.spec.host.runtime;
+  }
+
+  get appArmorProfile(): string {
+    return appArmorProfileOf(this.#parts, this.container);
+  }
 }
 
 /** What is seen at /etc/FILE: the engine's own, or what the user has mounted there. "" before the first start. */

@@ -3,7 +3,7 @@ import { EngineError } from '../core/engine-error.ts';
 import type { Container } from '../lifecycle/container.ts';
 import { countsAsRunning, everRan, lastExit } from '../lifecycle/state.ts';
 import type { Network } from '../network/port.ts';
-import { describe } from './details.ts';
+import { describe, describeBriefly } from './details.ts';
 import { booleanOf, checkFilterNames, matcherOf, matchesLabels, valuesOf } from './filters.ts';
 import { linkNames } from './links.ts';
 import type { Parts } from './parts.ts';
@@ -42,7 +42,8 @@ export async function listContainers(
     if (chosen.length === limit) break;
     chosen.push(container);
   }
-  return Promise.all(chosen.map((container) => describe(parts, container, { size: options.size, linkNames: names })));
+  if (!options.size) return chosen.map((container) => describeBriefly(parts, container, names));
+  return Promise.all(chosen.map((container) => describe(parts, container, { size: true, linkNames: names })));
 }
 
 /** Records are kept oldest first, but a clock that was set back must not reorder the list. */
