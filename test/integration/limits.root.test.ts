@@ -270,6 +270,26 @@ describe('update', () => {
   });
 });
 
+test('limits: a weight of I/O is what the kernel has, or discarded where it has none', async () => {
+  const warnings = await running('weight', { BlkioWeight: 300 });
+  const read = await cgroupOf('weight');
+  const found = ['io.bfq.weight', 'io.weight'].flatMap((file) => {
+    try {
+      return [`${file}: ${read('blkio/blkio.weight', file)}`];
+    } catch {
+      return [];
+    }
+  });
+  if (found.length === 0) {
+    const lost = 'or the cgroup is not mounted. Weight discarded.';
+    assert.deepEqual(warnings, [`Your kernel does not support Block I/O weight ${lost}`]);
+  } else {
+    assert.deepEqual(warnings, []);
+    assert.equal(/\d+$/.exec(found[0]!)![0], found[0]!.startsWith('io.weight') ? '2930' : '300', found.join());
+  }
+  await removed('weight');
+});
+
 test('create: what this kernel cannot limit is discarded with a warning, or refused by name', async () => {
   const discarded = await created('lacks', {
     Memory: 64 * MIB,
