@@ -48,6 +48,26 @@ test('RootFiles: hostile roots lead nowhere else, and devices and pipes are not 
     assert.equal((await stat(join(root, 'outside/x'))).isDirectory(), true);
     await symlink('loop', join(root, 'loop'));
     await assert.rejects(files.ensureDirectory(root, '/loop/x'), { code: 'CONTAINER_PATH_INVALID' });
+
+    await symlink('/gone/deep', join(root, 'nowhere'));
+    await symlink('gone/file', join(root, 'no-file'));
+    await files.ensureBehindLinks(root, '/nowhere/x', 'directory');
+    assert.equal((await stat(join(root, 'gone/deep/x'))).isDirectory(), true);
+    await files.ensureBehindLinks(root, '/no-file', 'file');
+    assert.equal((await stat(join(root, 'gone/file'))).isFile(), true);
+    for (const path of ['/new/x', '/nowhere/x', '/etc/passwd/x', '/loop/x', '/etc/fifo'])
+      await files.ensureBehindLinks(root, path, 'directory'); // there, the runtime's to make, or to refuse
+    await files.ensureBehindLinks(root, '/out/new/x', 'directory');
+    assert.deepEqual((await readdir(root)).toSorted(), [
+      'a',
+      'etc',
+      'gone',
+      'loop',
+      'no-file',
+      'nowhere',
+      'out',
+      'outside',
+    ]);
     assert.deepEqual(await readdir(join(base, 'outside')), []);
   } finally {
     await rm(base, { recursive: true });

@@ -15,6 +15,9 @@ const O_PATH = 0o10_000_000; // not in node:fs
 const O_CLOEXEC = 0o2_000_000;
 const DIRECTORY = O_PATH | O_CLOEXEC | constants.O_DIRECTORY;
 const LINKS_MAX = 40; // as the kernel's
+const IS_THERE = { target: null };
+
+type Kind = 'directory' | 'file';
 
 const statFd = promisify(fstat);
 const closeFd = promisify(close);
@@ -67,11 +70,35 @@ export class RootFiles {
     const clean = posix.resolve('/', path);
     const there = await this.#openDirectory(root, clean);
     if (there !== null) return closeFd(there);
+    await this.#make(root, clean, { last: 'directory', wherever: true });
+  }
+
+  /**
+   * What something is to be mounted on, where a link of the image leads to nothing: crun 1.8 cannot make that. Anything
+   * else that is missing is the runtime's to make, and to speak of when it cannot be made.
+   */
+  async ensureBehindLinks(root: string, path: string, last: 'directory' | 'file'): Promise<void> {
+    const clean = posix.resolve('/', path);
+    try {
+      const there = await this.#open(root, clean, O_PATH | O_CLOEXEC);
+      if (there !== null) return await closeFd(there);
+      await this.#make(root, clean, { last, wherever: false });
+    } catch (error) {
+      const isRuntimes = error instanceof EngineError || ['ENOTDIR', 'ELOOP'].includes(codeOf(error) ?? '');
+      if (!isRuntimes) throw error;
+    }
+  }
+
+  /** `wherever`: also what no link leads to. */
+  async #make(root: string, clean: string, { last, wherever }: { last: Kind; wherever: boolean }): Promise<void> {
     let waiting = clean.split('/');
     let current = '/'; // free of links
     let links = 0;
     for (let name; (name = waiting.shift()) !== undefined;) {
-      const target = name === '' ? null : await this.#enter(root, current, name, clean);
+      const kind = !wherever && links === 0 ? null : waiting.length === 0 ? last : 'directory';
+      const found = name === '' ? IS_THERE : await this.#enter(root, current, name, { asked: clean, make: kind });
+      if (found === null) return;
+      const { target } = found;
       if (target === null) {
         current = posix.resolve(current, name);
         continue;
@@ -83,11 +110,16 @@ export class RootFiles {
   }
 
   /**
-   * Makes `name` in the directory where it is missing, and says where it leads when it is a link. By descriptor of the
-   * parent: whatever the container does to the path meanwhile, nothing outside is touched.
+   * Makes `name` in the directory where it is missing, or answers null when nothing is to be made; says where it leads when
+   * it is a link. By descriptor of the parent: whatever the container does to the path meanwhile, nothing outside is touched.
    */
-  async #enter(root: string, directory: string, name: string, asked: string): Promise<string | null> {
-    if (name === '.' || name === '..') return null;
+  async #enter(
+    root: string,
+    directory: string,
+    name: string,
+    { asked, make }: { readonly asked: string; readonly make: Kind | null },
+  ): Promise<{ readonly target: string | null } | null> {
+    if (name === '.' || name === '..') return IS_THERE;
     const parent = await this.#openDirectory(root, directory);
     if (parent === null) throw new Error(`no ${directory} in ${root}`);
     try {
@@ -97,12 +129,14 @@ export class RootFiles {
         throw error;
       });
       if (stats === null) {
-        await mkdir(path, { mode: 0o755 });
+        if (make === null) return null;
+        if (make === 'directory') await mkdir(path, { mode: 0o755 });
+        else await (await open(path, 'wx', 0o755)).close();
         await lchown(path, this.#owner.uid, this.#owner.gid);
-        return null;
+        return IS_THERE;
       }
-      if (stats.isSymbolicLink()) return await readlink(path);
-      if (stats.isDirectory()) return null;
+      if (stats.isSymbolicLink()) return { target: await readlink(path) };
+      if (stats.isDirectory()) return IS_THERE;
       throw notDirectory(asked);
     } finally {
       await closeFd(parent);

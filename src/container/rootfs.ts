@@ -2,12 +2,16 @@
  * A container's rootfs on the host, mounted while somebody needs it: its run, a copy, an export. The snapshots count
  * the mounts; what belongs to a run is remembered here, so that a run is given back once and only once.
  */
-import { rm } from 'node:fs/promises';
+import { rm, stat } from 'node:fs/promises';
 import { posix } from 'node:path';
 
 import type { Container } from '../lifecycle/container.ts';
 import type { Snapshots } from '../image/port.ts';
+import type { SpecMount } from '../runtime/spec/input.ts';
 import type { Parts } from './parts.ts';
+
+/** Where the runtime mounts by itself. */
+const RUNTIMES_OWN = ['/proc', '/sys', '/dev'];
 
 export interface Rootfs extends AsyncDisposable {
   readonly path: string;
@@ -38,6 +42,32 @@ export async function ensureWorkingDirectory(
 ): Promise<void> {
   const { workingDir } = container.spec.process;
   if (workingDir !== '' && workingDir !== '/') await parts.rootFiles.ensureDirectory(rootfs, workingDir);
+}
+
+/** Mount points that a link of the image leads to and that are missing. What is mounted below another mount is not of the rootfs. */
+export async function ensureMountPoints(
+  { rootFiles }: Pick<Parts, 'rootFiles'>,
+  container: Container,
+  rootfs: string,
+  mounts: readonly SpecMount[],
+): Promise<void> {
+  const tmpfs = Object.keys(container.spec.host.tmpfs ?? {}).map((destination) => ({ type: 'tmpfs', destination }));
+  const all = [...mounts, ...tmpfs].map((mount) => ({ ...mount, at: posix.resolve('/', mount.destination) }));
+  const covers = (other: string, at: string): boolean =>
+    at !== other && at.startsWith(other === '/' ? '/' : `${other}/`);
+  for (const mount of all) {
+    if ([...RUNTIMES_OWN, ...all.map(({ at }) => at)].some((other) => covers(other, mount.at))) continue;
+    const isFile = 'source' in mount && mount.type !== 'tmpfs' && (await isNoDirectory(mount.source));
+    await rootFiles.ensureBehindLinks(rootfs, mount.at, isFile ? 'file' : 'directory');
+  }
+}
+
+/** What is gone is the runtime's to speak of. */
+async function isNoDirectory(path: string): Promise<boolean> {
+  return await stat(path).then(
+    (stats) => !stats.isDirectory(),
+    () => false,
+  );
 }
 
 /** The mounts of snapshots that runs hold: tops by the container's ID, images by imageMountKey(). */

@@ -84,6 +84,7 @@ function world(dataRoot: string, ...containers: Container[]) {
     rootFiles: {
       readText: async (_: string, path: string) =>
         path === '/etc/passwd' ? 'root:x:0:0::/root:/bin/sh\napp:x:7:8::/home/app:/bin/sh\n' : '',
+      ensureBehindLinks: async () => {},
       ensureDirectory: async () => {
         if (state.failAt === 'directory') throw new EngineError('CONTAINER_PATH_INVALID', 'no directory');
       },

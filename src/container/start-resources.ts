@@ -25,7 +25,7 @@ import { donorPid, ipcDonor, networkDonor } from './joined.ts';
 import { linkEnv, resolveLinks, type ResolvedLink } from './links.ts';
 import { tendLog, logFileFor } from './logs.ts';
 import type { ContainerSettings, Parts } from './parts.ts';
-import { ensureWorkingDirectory, RunMounts } from './rootfs.ts';
+import { ensureMountPoints, ensureWorkingDirectory, RunMounts } from './rootfs.ts';
 import {
   acquireMount,
   fileMounts,
@@ -73,6 +73,7 @@ export class StartResources implements Resources {
     const shmPath = await this.#takeShm(container, stack);
     const { rootfs, account, attached } = taken;
     if (account === null) throw new Error('the rootfs was taken without its user');
+    await ensureMountPoints(parts, container, rootfs, taken.mounts);
     const files =
       attached === null
         ? {}
