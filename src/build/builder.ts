@@ -128,6 +128,7 @@ class Build {
       throw new EngineError('BODY_INVALID', `${planned.name} stage name already used`);
     const base = expandWord(planned.base, globals, this.#escape);
     yield* this.#announce(planned.from.original);
+    if (base === '') throw new EngineError('BODY_INVALID', `base name (${planned.base}) should not be blank`);
     const stage: Stage = {
       index: planned.index,
       name: planned.name,
@@ -158,15 +159,17 @@ class Build {
       Object.assign(stage, { imageId: image.id, config: { ...image.config, onBuild: null }, author: image.author });
       triggers = image.config.onBuild ?? [];
     }
-    if (base === '') throw parseError(planned.from.line, `base name (${planned.base}) should not be blank`);
     if (!(stage.config.env ?? []).some((entry) => entry.startsWith('PATH=')))
       stage.config = { ...stage.config, env: [DEFAULT_PATH, ...(stage.config.env ?? [])] };
     this.#stages.push(stage);
     yield* this.#arrow(stage.imageId);
     if (triggers.length > 0) {
       yield printed(`# Executing ${triggers.length} build trigger${triggers.length > 1 ? 's' : ''}\n`);
-      for (const trigger of triggers)
-        yield* this.#perform(stage, parseInstruction(trigger, planned.from.line), globals);
+      for (const trigger of triggers) {
+        const instruction = parseInstruction(trigger, planned.from.line);
+        checkInstruction(instruction);
+        yield* this.#perform(stage, instruction, globals);
+      }
     }
     for (const instruction of planned.instructions) {
       yield* this.#announce(instruction.original);
@@ -388,7 +391,7 @@ class Build {
       if (/^\d+$/.test(from))
         throw new EngineError(
           'BODY_INVALID',
-          `invalid from flag value ${from}: ${Number(from) === this.#stages.length - 1 ? 'refers to current build stage' : 'invalid context value'}`,
+          `invalid from flag value ${from}: ${Number(from) === this.#stages.length - 1 ? 'refers to current build stage' : 'index out of bounds'}`,
         );
       try {
         const pulling = this.#baseImage(from, this.#request.platform);

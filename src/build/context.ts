@@ -60,7 +60,7 @@ async function readDockerfile({ archive, root }: CopySource, name: string): Prom
     (await readTextFile(archive, root, name)) ??
     (name === DOCKERFILE ? await readTextFile(archive, root, DOCKERFILE.toLowerCase()) : null);
   if (text === null) throw new EngineError('BODY_INVALID', `Cannot locate specified Dockerfile: ${name}`);
-  return parseDockerfile(text);
+  return parseDockerfile(text, name);
 }
 
 /** null when there is no such file. */

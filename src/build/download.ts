@@ -1,5 +1,6 @@
 /** What a build takes from a URL: files of ADD, and contexts. Bounded, whatever the other side says of its length. */
-import { EngineError, messageOf } from '../core/engine-error.ts';
+import { EngineError } from '../core/engine-error.ts';
+import { explain } from '../image/registry/http-request.ts';
 
 export type Fetch = (url: string) => Promise<Response>;
 
@@ -16,7 +17,8 @@ export interface Download {
 /** @throws BODY_INVALID, also while the chunks are read */
 export async function download(fetch: Fetch, url: string): Promise<Download> {
   const answer = await fetch(url).catch((error: unknown) => {
-    throw new EngineError('BODY_INVALID', `failed to download ${url}: ${messageOf(error)}`, { cause: error });
+    const cause = error instanceof Error && error.cause !== undefined ? error.cause : error;
+    throw new EngineError('BODY_INVALID', `Get ${JSON.stringify(url)}: ${explain(cause, { url })}`, { cause: error });
   });
   if (!answer.ok)
     throw new EngineError(

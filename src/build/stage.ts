@@ -6,7 +6,7 @@ import { parseSignal } from '../core/signal.ts';
 import type { Digest, ImageConfig, Platform } from '../image/port.ts';
 import type { StepCache } from './cache.ts';
 import { expandWord, expandWords, parsePairs, type Variables } from './dockerfile/expand.ts';
-import { parseError, parseInstruction, parseJsonForm, type Instruction } from './dockerfile/parse.ts';
+import { parseError, parseJsonForm, type Instruction } from './dockerfile/parse.ts';
 
 export interface Stage {
   /** From 0. */
@@ -89,7 +89,7 @@ export function configStep(stage: Stage, instruction: Instruction, escape: strin
       : instruction.json.map((text) => expandWord(text, known, escape));
   switch (instruction.name) {
     case 'ENV': {
-      const pairs = parsePairs(instruction.rest, instruction.line, 'ENV', escape).map(
+      const pairs = parsePairs(instruction.rest, 'ENV', escape).map(
         ([name, value]) => [word(name), word(value)] as const,
       );
       return {
@@ -98,7 +98,7 @@ export function configStep(stage: Stage, instruction: Instruction, escape: strin
       };
     }
     case 'LABEL': {
-      const pairs = parsePairs(instruction.rest, instruction.line, 'LABEL', escape).map(
+      const pairs = parsePairs(instruction.rest, 'LABEL', escape).map(
         ([name, value]) => [word(name), word(value)] as const,
       );
       return {
@@ -113,7 +113,6 @@ export function configStep(stage: Stage, instruction: Instruction, escape: strin
     }
     case 'USER': {
       const user = word(instruction.rest);
-      if (/\s/.test(user)) throw parseError(instruction.line, 'USER requires exactly one argument');
       return { config: { ...config, user }, comment: `USER ${user}` };
     }
     case 'EXPOSE': {
@@ -129,7 +128,7 @@ export function configStep(stage: Stage, instruction: Instruction, escape: strin
     case 'VOLUME': {
       const paths = words();
       if (paths.some((path) => path.trim() === ''))
-        throw parseError(instruction.line, 'VOLUME specified can not be an empty string');
+        throw new EngineError('BODY_INVALID', 'VOLUME specified can not be an empty string');
       return {
         config: { ...config, volumes: [...new Set([...(config.volumes ?? []), ...paths])] },
         comment: `VOLUME [${paths.join(' ')}]`,
@@ -152,9 +151,7 @@ export function configStep(stage: Stage, instruction: Instruction, escape: strin
       };
     }
     case 'SHELL':
-      if (instruction.json === null || instruction.json.length === 0)
-        throw parseError(instruction.line, 'SHELL requires the arguments to be in JSON form');
-      return { config: { ...config, shell: instruction.json }, comment: `SHELL [${instruction.json.join(' ')}]` };
+      return { config: { ...config, shell: instruction.json }, comment: `SHELL [${instruction.json!.join(' ')}]` };
     case 'MAINTAINER':
       return { config, comment: `MAINTAINER ${instruction.rest}` };
     case 'HEALTHCHECK':
@@ -176,11 +173,14 @@ function setEnv(env: readonly string[] | null, pairs: readonly (readonly [string
 }
 
 function exposedPorts(text: string): string[] {
-  const match = /^(\d+)(?:-(\d+))?(?:\/(tcp|udp|sctp))?$/i.exec(text);
+  const [ports = '', protocol = 'tcp', ...more] = text.split('/');
+  if (more.length > 0 || !['tcp', 'udp', 'sctp'].includes(protocol.toLowerCase()))
+    throw new EngineError('BODY_INVALID', `invalid proto: ${[protocol, ...more].join('/')}`);
+  const match = /^(\d+)(?:-(\d+))?$/.exec(ports);
   const [first, last] = [Number(match?.[1]), Number(match?.[2] ?? match?.[1])];
   if (match === null || first < 1 || last > 65535 || first > last)
-    throw new EngineError('BODY_INVALID', `invalid containerPort: ${text}`);
-  return Array.from({ length: last - first + 1 }, (_, n) => `${first + n}/${(match[3] ?? 'tcp').toLowerCase()}`);
+    throw new EngineError('BODY_INVALID', `invalid containerPort: ${ports}`);
+  return Array.from({ length: last - first + 1 }, (_, n) => `${first + n}/${protocol.toLowerCase()}`);
 }
 
 /** A step that runs nothing, as the history has it; moby puts two spaces in front of most. */
@@ -215,26 +215,28 @@ export function healthcheck(config: ImageConfig, instruction: Instruction): Conf
       test = ['NONE'];
       break;
     case 'CMD': {
-      if (rest === '') throw parseError(instruction.line, 'missing command after HEALTHCHECK CMD');
+      if (rest === '') throw parseError(instruction.line, 'Missing command after HEALTHCHECK CMD');
       const json = parseJsonForm(rest);
       test = json === null ? ['CMD-SHELL', rest] : ['CMD', ...json];
       break;
     }
     default:
-      throw parseError(instruction.line, `unknown type ${JSON.stringify(kind.toUpperCase())} in HEALTHCHECK (try CMD)`);
+      throw parseError(instruction.line, `Unknown type ${JSON.stringify(kind.toUpperCase())} in HEALTHCHECK (try CMD)`);
   }
   const retries = flag('retries');
-  if (retries !== '' && !/^\d+$/.test(retries))
-    throw parseError(instruction.line, `--retries must be at least 0 (not ${retries})`);
+  if (retries !== '' && !/^[+-]?\d+$/.test(retries))
+    throw parseError(instruction.line, `strconv.ParseInt: parsing ${JSON.stringify(retries)}: invalid syntax`);
+  if (Number(retries) < 0) throw parseError(instruction.line, `--retries cannot be negative (${retries})`);
+  const duration = (name: string): number => durationNs(flag(name), name, instruction.line);
   return {
     config: {
       ...config,
       healthcheck: {
         test,
-        intervalNs: durationNs(flag('interval')),
-        timeoutNs: durationNs(flag('timeout')),
-        startPeriodNs: durationNs(flag('start-period')),
-        startIntervalNs: durationNs(flag('start-interval')),
+        intervalNs: duration('interval'),
+        timeoutNs: duration('timeout'),
+        startPeriodNs: duration('start-period'),
+        startIntervalNs: duration('start-interval'),
         retries: Number(retries || 0),
       },
     },
@@ -245,23 +247,22 @@ export function healthcheck(config: ImageConfig, instruction: Instruction): Conf
 const UNIT_NS = { ns: 1, us: 1e3, µs: 1e3, ms: 1e6, s: 1e9, m: 60e9, h: 3600e9 } as const;
 
 /** Go's time.ParseDuration: "1m30s"; "" is 0. */
-export function durationNs(text: string): number {
+function durationNs(text: string, name: string, line: number): number {
   if (text === '' || text === '0') return 0;
   if (!/^(?:\d+(?:\.\d*)?(?:ns|us|µs|ms|s|m|h))+$/.test(text))
-    throw new EngineError('BODY_INVALID', `time: invalid duration ${JSON.stringify(text)}`);
+    throw parseError(line, `time: invalid duration ${JSON.stringify(text)}`);
   let sum = 0;
   for (const [, number, unit] of text.matchAll(/(\d+(?:\.\d*)?)(ns|us|µs|ms|s|m|h)/g))
     sum += Number(number) * UNIT_NS[unit as keyof typeof UNIT_NS];
-  if (sum < 1e6) throw new EngineError('BODY_INVALID', `Interval ${JSON.stringify(text)} cannot be less than 1ms`);
+  if (sum > 0 && sum < 1e6) throw parseError(line, `Interval ${JSON.stringify(name)} cannot be less than 1ms`);
   return Math.round(sum);
 }
 
 export function onBuild(config: ImageConfig, instruction: Instruction): ConfigStep {
-  const trigger = parseInstruction(instruction.rest, instruction.line);
-  if (trigger.name === 'ONBUILD')
-    throw parseError(instruction.line, "Chaining ONBUILD via `ONBUILD ONBUILD` isn't allowed");
-  if (['MAINTAINER', 'FROM'].includes(trigger.name))
-    throw parseError(instruction.line, `${trigger.name} isn't allowed as an ONBUILD trigger`);
+  const trigger = instruction.rest.split(/\s/, 1)[0]!.toUpperCase();
+  if (trigger === 'ONBUILD') throw parseError(instruction.line, "Chaining ONBUILD via `ONBUILD ONBUILD` isn't allowed");
+  if (['MAINTAINER', 'FROM'].includes(trigger))
+    throw parseError(instruction.line, `${trigger} isn't allowed as an ONBUILD trigger`);
   return {
     config: { ...config, onBuild: [...(config.onBuild ?? []), instruction.rest] },
     comment: `ONBUILD ${instruction.rest}`,

@@ -106,7 +106,8 @@ test('build: what a Dockerfile never can be is refused before the first step', a
   for (const [dockerfile, expected] of [
     ['FROM --nope=1 bb:1\n', 'dockerfile parse error on line 1: unknown flag: --nope'],
     ['FROM bb:1\nRUN true\nUSER --nope=1 x\n', 'dockerfile parse error on line 3: unknown flag: --nope'],
-    ['FROM bb:1\nRUN true\nENV A\n', 'dockerfile parse error on line 3: ENV must have two arguments'],
+    ['FROM bb:1\nRUN true\nENV A\n', 'failed to parse Dockerfile: ENV must have two arguments'],
+    ['', 'the Dockerfile (Dockerfile) cannot be empty'],
   ] as const) {
     const { status, text } = await post({ Dockerfile: dockerfile });
     assert.deepEqual([status, JSON.parse(text)], [400, { message: expected }]);
@@ -124,7 +125,7 @@ test('build: a failed copy, stage names and ports in Docker’s words', async ()
       'COPY *.txt /new',
       'When using COPY with more than one source file, the destination must be a directory and end with a /',
     ],
-    ['COPY --from=a /nosuch /', 'COPY failed: stat nosuch: file does not exist'],
+    ['COPY --from=bb:1 /nosuch /', 'COPY failed: stat nosuch: file does not exist'],
     ['COPY *.no *.such /new/', 'COPY failed: no source files were specified'],
     [
       "ENV A='x\\'y'",
@@ -140,6 +141,13 @@ test('build: a failed copy, stage names and ports in Docker’s words', async ()
       "unable to convert uid/gid chown string to host mapping: can't find gid for group nosuch: no such group: nosuch",
     ],
     ['EXPOSE 99999', 'invalid containerPort: 99999'],
+    ['EXPOSE 80/foo', 'invalid proto: foo'],
+    ['COPY --from=9 a b', 'invalid from flag value 9: index out of bounds'],
+    ['FROM ${x}', 'base name (${x}) should not be blank'],
+    [
+      'ADD http://127.0.0.1:31999/x /y',
+      'ADD failed: Get "http://127.0.0.1:31999/x": dial tcp 127.0.0.1:31999: connect: connection refused',
+    ],
     ['FROM a AS a', 'a stage name already used'],
   ] as const) {
     const lines = await build(`FROM bb:1 AS a\n${dockerfile}\n`, {}, { 'a.txt': '', 'b.txt': '' });
@@ -174,6 +182,16 @@ test('build: several sources are one digest; COPY --from takes the image, not wh
     await daemon.ok('history', '--no-trunc', '--format', '{{.CreatedBy}}', 'several:1'),
     /^\/bin\/sh -c #\(nop\) COPY multi:[0-9a-f]{64} in \/x\/ $/m,
   );
+});
+
+test('build: --chown without a group is the group of that number or name', async () => {
+  const lines = await build(
+    'FROM bb:1\nRUN echo own:x:1001:1001::/:/bin/sh >>/etc/passwd; echo own:x:77: >>/etc/group\nCOPY --chown=5 a /\nCOPY --chown=own b /\nCOPY --chown=own:9 c /\nRUN stat -c "%n %u %g" /a /b /c\n',
+    {},
+    { a: '', b: '', c: '' },
+  );
+  const out = printed(lines).join('');
+  for (const expected of ['/a 5 5\n', '/b 1001 77\n', '/c 1001 9\n']) assert(out.includes(expected), out);
 });
 
 test('build: WORKDIR makes its directory in the image', async () => {

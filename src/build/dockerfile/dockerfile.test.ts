@@ -77,10 +77,19 @@ test('checkInstruction: flags that are none, and arguments that cannot be', () =
     ['CMD --a x', 'unknown flag: --a'],
     ['COPY --parents a b', 'unknown flag: --parents'],
     ['COPY --from=a --from=b a b', 'duplicate flag specified: --from'],
-    ['ENV A', 'ENV must have two arguments'],
-    ['COPY a', 'COPY requires at least two arguments, but only one was provided. Destination could not be determined.'],
+    ['ENV =b', 'ENV names can not be blank'],
+    ['ARG a =b', 'ARG names can not be blank'],
+    ['USER a b', ''],
+    ['USER', 'USER requires exactly one argument'],
+    ['RUN', 'RUN requires at least one argument'],
+    ['VOLUME []', 'VOLUME requires at least one argument'],
+    ['VOLUME [""]', 'VOLUME specified can not be an empty string'],
+    ['HEALTHCHECK --interval=1us CMD x', 'Interval "interval" cannot be less than 1ms'],
+    ['HEALTHCHECK --retries=-1 CMD x', '--retries cannot be negative (-1)'],
+    ['ONBUILD NOPE x', ''],
+    ['COPY a', 'COPY requires at least two arguments, but only one was provided. Destination could not be determined'],
     ['SHELL bash', 'SHELL requires the arguments to be in JSON form'],
-    ['HEALTHCHECK --interval=1s CMD', 'missing command after HEALTHCHECK CMD'],
+    ['HEALTHCHECK --interval=1s CMD', 'Missing command after HEALTHCHECK CMD'],
     ['ONBUILD ONBUILD RUN x', "Chaining ONBUILD via `ONBUILD ONBUILD` isn't allowed"],
   ] as const)
     assert.equal(complaint(text), expected && `dockerfile parse error on line 2: ${expected}`, text);
@@ -88,10 +97,11 @@ test('checkInstruction: flags that are none, and arguments that cannot be', () =
 
 test('parseDockerfile: refuses with the line', () => {
   assert.throws(() => parseDockerfile('FROM a\nFOO bar'), /dockerfile parse error on line 2: unknown instruction: FOO/);
-  assert.throws(() => parseDockerfile(''), /cannot be empty/);
+  assert.throws(() => parseDockerfile('', 'D'), /^EngineError: the Dockerfile \(D\) cannot be empty$/);
   assert.throws(() => parseDockerfile('# only\n'), /file with no instructions/);
-  assert.throws(() => parseDockerfile('FROM a\nRUN'), /line 2: RUN requires at least one argument/);
-  assert.throws(() => parseDockerfile('FROM a\nRUN <<EOF\nx'), /unterminated heredoc/);
+  assert.throws(() => parseDockerfile('# escape=x\n'), /failed to parse Dockerfile: invalid escape token 'x'/);
+  assert.throws(() => parseDockerfile('FROM a\nENV A', 'D'), /failed to parse D: ENV must have two arguments/);
+  assert.throws(() => parseDockerfile('FROM a\nRUN <<EOF\nx'), /failed to parse Dockerfile: unterminated heredoc/);
 });
 
 const variables = new Map([
@@ -127,19 +137,19 @@ test('expandWords: unquoted spaces part words, values do not', () => {
 });
 
 test('parsePairs: both forms', () => {
-  assert.deepEqual(parsePairs('A=1 B="x y" C=\'z\'', 1, 'ENV'), [
+  assert.deepEqual(parsePairs('A=1 B="x y" C=\'z\'', 'ENV'), [
     ['A', '1'],
     ['B', '"x y"'],
     ['C', "'z'"],
   ]);
-  assert.deepEqual(parsePairs('A all the rest', 1, 'ENV'), [['A', 'all the rest']]);
-  assert.throws(() => parsePairs('A', 7, 'ENV'), /line 7: ENV must have two arguments/);
+  assert.deepEqual(parsePairs('A all the rest', 'ENV'), [['A', 'all the rest']]);
+  assert.throws(() => parsePairs('A', 'ENV'), /failed to parse Dockerfile: ENV must have two arguments/);
   // A quote that is not closed takes the rest, and is found where it is expanded.
-  assert.deepEqual(parsePairs("A=1 B='x\\'y' C=2", 1, 'ENV'), [
+  assert.deepEqual(parsePairs("A=1 B='x\\'y' C=2", 'ENV'), [
     ['A', '1'],
     ['B', "'x\\'y' C=2"],
   ]);
-  assert.deepEqual(parsePairs('A=x\\ y B="p\\" q"', 1, 'ENV'), [
+  assert.deepEqual(parsePairs('A=x\\ y B="p\\" q"', 'ENV'), [
     ['A', 'x\\ y'],
     ['B', '"p\\" q"'],
   ]);

@@ -148,16 +148,16 @@ function wrong(message: string): EngineError {
   return new EngineError('BODY_INVALID', message);
 }
 
-/** "A=1 B='x y'" or the old "A all the rest", for ENV and LABEL; words keep their quotes for expandWord(). */
-export function parsePairs(text: string, line: number, instruction: string, escape = '\\'): [string, string][] {
+/**
+ * "A=1 B='x y'" or the old "A all the rest", for ENV and LABEL; words keep their quotes for expandWord(). `file` is the
+ * Dockerfile's name. @throws {EngineError} BODY_INVALID
+ */
+export function parsePairs(text: string, instruction: string, escape = '\\', file = 'Dockerfile'): [string, string][] {
   const words = quotedWords(text, escape);
-  if (!words[0]!.includes('=')) {
+  if (!(words[0] ?? '').includes('=')) {
     const match = /^(\S+)\s+([\s\S]+)$/.exec(text);
     if (match === null)
-      throw new EngineError(
-        'BODY_INVALID',
-        `dockerfile parse error on line ${line}: ${instruction} must have two arguments`,
-      );
+      throw new EngineError('BODY_INVALID', `failed to parse ${file}: ${instruction} must have two arguments`);
     return [[match[1]!, match[2]!]];
   }
   return words.map((word) => {
@@ -165,12 +165,7 @@ export function parsePairs(text: string, line: number, instruction: string, esca
     if (at < 0)
       throw new EngineError(
         'BODY_INVALID',
-        `dockerfile parse error on line ${line}: Syntax error - can't find = in ${JSON.stringify(word)}. Must be of the form: name=value`,
-      );
-    if (at === 0)
-      throw new EngineError(
-        'BODY_INVALID',
-        `dockerfile parse error on line ${line}: ${instruction} names can not be blank`,
+        `failed to parse ${file}: Syntax error - can't find = in ${JSON.stringify(word)}. Must be of the form: name=value`,
       );
     return [word.slice(0, at), word.slice(at + 1)];
   });

@@ -3,6 +3,7 @@
  * JSON form. Pure. Source: Dockerfile reference; moby/buildkit frontend/dockerfile/parser.
  */
 import { EngineError } from '../../core/engine-error.ts';
+import { parsePairs } from './expand.ts';
 
 export interface Instruction {
   /** Upper case: "RUN". */
@@ -60,9 +61,15 @@ export function parseError(line: number, message: string): EngineError {
   return new EngineError('BODY_INVALID', `dockerfile parse error on line ${line}: ${message}`);
 }
 
-export function parseDockerfile(text: string): Dockerfile {
+/** What the file is no Dockerfile for, whatever its instructions mean: `name` is the file's. */
+function syntaxError(name: string, message: string): EngineError {
+  return new EngineError('BODY_INVALID', `failed to parse ${name}: ${message}`);
+}
+
+export function parseDockerfile(text: string, name = 'Dockerfile'): Dockerfile {
   const lines = text.replace(/^\ufeff/, '').split(/\r?\n/);
-  const escape = escapeDirective(lines);
+  if (text === '') throw new EngineError('BODY_INVALID', `the Dockerfile (${name}) cannot be empty`);
+  const escape = escapeDirective(lines, name);
   const instructions: Instruction[] = [];
   const warnings: string[] = [];
   for (let at = 0; at < lines.length;) {
@@ -72,24 +79,22 @@ export function parseDockerfile(text: string): Dockerfile {
     if (joined.trim() === '') continue;
     if (skippedEmpty) warnings.push(`[WARNING]: Empty continuation line found in: ${joined}`);
     const instruction = parseInstruction(joined.trim(), first + 1);
+    if (['ENV', 'LABEL'].includes(instruction.name) && instruction.rest !== '')
+      parsePairs(instruction.rest, instruction.name, escape, name);
     const words = WITH_HEREDOC.has(instruction.name) && instruction.json === null ? heredocWords(instruction.rest) : [];
     const heredocs: Heredoc[] = [];
     for (const word of words) {
       const end = lines.findIndex(
         (line, index) => index >= at && (word.chomp ? line.replace(/^\t+/, '') : line) === word.name,
       );
-      if (end === -1) throw parseError(first + 1, `unterminated heredoc`);
+      if (end === -1) throw syntaxError(name, 'unterminated heredoc');
       const body = lines.slice(at, end).map((line) => (word.chomp ? line.replace(/^\t+/, '') : line));
       heredocs.push({ name: word.name, expand: word.expand, content: body.map((line) => `${line}\n`).join('') });
       at = end + 1;
     }
     instructions.push({ ...instruction, heredocs });
   }
-  if (instructions.length === 0)
-    throw new EngineError(
-      'BODY_INVALID',
-      text === '' ? 'the Dockerfile cannot be empty' : 'failed to parse Dockerfile: file with no instructions',
-    );
+  if (instructions.length === 0) throw syntaxError(name, 'file with no instructions');
   if (warnings.length > 0) warnings.push('[WARNING]: Empty continuation lines will become errors in a future release.');
   return { escape, instructions, warnings };
 }
@@ -100,8 +105,6 @@ export function parseInstruction(text: string, line: number): Instruction {
   const name = match[1]!.toUpperCase();
   if (!NAMES.has(name)) throw parseError(line, `unknown instruction: ${match[1]}`);
   const { flags, rest } = takeFlags(match[2] ?? '', line);
-  if (rest === '' && !['CMD', 'ENTRYPOINT'].includes(name))
-    throw parseError(line, `${name} requires at least one argument`);
   return {
     name,
     original: text,
@@ -114,16 +117,13 @@ export function parseInstruction(text: string, line: number): Instruction {
 }
 
 /** `# escape=` counts only before anything that is not a directive. */
-function escapeDirective(lines: readonly string[]): '\\' | '`' {
+function escapeDirective(lines: readonly string[], name: string): '\\' | '`' {
   for (const line of lines) {
     const match = /^#\s*([a-z][a-z0-9]*)\s*=\s*(\S.*?)\s*$/i.exec(line.trim());
     if (match === null) return '\\';
     if (match[1]!.toLowerCase() !== 'escape') continue;
     if (match[2] !== '\\' && match[2] !== '`')
-      throw new EngineError(
-        'BODY_INVALID',
-        `dockerfile parse error: invalid escape token '${match[2]}' does not match \` or \\`,
-      );
+      throw syntaxError(name, `invalid escape token '${match[2]}' does not match \` or \\`);
     return match[2];
   }
   return '\\';

@@ -133,7 +133,8 @@ export function unreachable(
   return new EngineError('REGISTRY_UNREACHABLE', `${verb} "${url}": ${why}`, { cause });
 }
 
-function explain(error: unknown, { url }: HttpRequest): string {
+/** In Go's words, as Docker's users know them. */
+export function explain(error: unknown, { url }: Pick<HttpRequest, 'url'>): string {
   const { hostname, port, protocol } = new URL(url);
   const {
     code = '',
