@@ -29,16 +29,12 @@ export function inspectExec(parts: Parts, execId: string): ReturnType<Containers
   return { exec, process: { entrypoint, arguments: rest } };
 }
 
-/** @throws {EngineError} EXEC_NOT_FOUND, EXEC_CONFLICT, and what keeps any exec from starting in its container */
+/** @throws {EngineError} EXEC_NOT_FOUND, and what keeps any exec from starting in its container */
 export function checkExec(parts: Parts, execId: string): Exec {
   const exec = findExec(parts, execId);
   const container = parts.supervisor.get(exec.containerId);
   if (container === undefined) throw new EngineError('CONTAINER_NOT_FOUND', `No such container: ${exec.containerId}`);
   checkCanExec(container);
-  if (exec.state.at !== 'created') {
-    const what = exec.state.at === 'running' ? 'is already running' : 'has already run';
-    throw new EngineError('EXEC_CONFLICT', `exec command ${exec.id} ${what}`);
-  }
   return exec;
 }
 

@@ -113,7 +113,10 @@ export interface Containers {
     readonly exec: Exec;
     readonly process: { readonly entrypoint: string; readonly arguments: readonly string[] };
   };
-  /** Throws what keeps it from being started now, before anything happens: what is answered by a status. */
+  /**
+   * Throws what keeps any exec from being started in its container, before anything happens: what is answered by a
+   * status. That it runs already, or did, is told in the stream, as in moby.
+   */
   execCheck(execId: string): void;
   execStart(
     execId: string,

@@ -103,6 +103,9 @@ test('exec: refused, in Docker’s words, by what the container does; and of wha
   assert.equal((await start(json.Id, true)).status, 200);
   await eventually('its end', async () => (await inspect(json.Id))['Running'] === false);
   await refused(start(json.Id, true), 409, `exec command ${json.Id} has already run`);
+  const second = await start(json.Id); // moby has sent its head by then: it is told in the stream
+  assert.equal(second.status, 200);
+  assert.equal(second.text.slice(8), `exec command ${json.Id} has already run\r\n`);
   await d.ok('kill', id);
   await d.ok('wait', id);
   await refused(create('refusing', { Cmd: ['true'] }), 409, `container ${id} is not running`);
