@@ -47,6 +47,7 @@ static bool parse_option(const char *name, const char *value)
 	if (IS("--id")) return config.id = value, name_valid(value, strlen(value));
 	if (IS("--run")) return NUMBER(0, 1LL << 31) && (config.run = (long)number, true);
 	if (IS("--state")) return config.state = value, value[0] == '/' && strlen(value) < PATH_MAX - 64;
+	if (IS("--claim")) return config.claim = value, name_valid(value, strlen(value));
 	if (IS("--bundle")) return config.bundle = value, value[0] == '/';
 	if (IS("--runtime")) return config.runtime = value, value[0] != 0;
 	if (IS("--runtime-root")) return config.runtime_root = value, value[0] == '/';

@@ -115,7 +115,7 @@ struct task {
 enum stage { STAGE_ALIVE, STAGE_DELETING, STAGE_LINGERING };
 
 static struct {
-	const char *id, *state, *bundle, *runtime, *runtime_root, *cgroup, *exec_helper;
+	const char *id, *state, *bundle, *runtime, *runtime_root, *cgroup, *exec_helper, *claim;
 	const char *options[RUNTIME_OPTION_MAX];
 	int option_count, stall_ms;
 	/* Of the pipes: the container's root, which may not be the host's; -1: as they are made. */
@@ -1033,6 +1033,8 @@ static const char *set_up(void)
 	channel_open(&listener, fd, ON_LISTENER, 0);
 	channel_watch(&listener, EPOLLIN);
 	write_own_pid();
+	/* whoever may say that this start is none has not said so: from here on it is one */
+	if (config.claim && unlinkat(state_fd, config.claim, 0) != 0) return config.claim;
 	return task_launch(&init) ? NULL : "starting the runtime";
 }
 

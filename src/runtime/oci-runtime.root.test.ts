@@ -18,6 +18,7 @@ import {
   output,
   readAll,
   scratch,
+  shimPath,
 } from './runtime-fixture.ts';
 import { buildExecProcess } from './spec/process.ts';
 import { buildResources } from './spec/resources.ts';
@@ -210,6 +211,28 @@ for (const name of ['crun', 'runc'] as const) {
         false,
       );
       assertNothingLeft(two.id);
+    });
+
+    test('recover: a shim that was still on its way when the daemon died starts nothing', async () => {
+      const slow = join(scratch, `slow-shim-${name}`);
+      writeFileSync(slow, `#!/bin/sh\nuntil [ -e ${slow}.go ]; do sleep 0.05; done\nexec ${shimPath} "$@"\n`, {
+        mode: 0o755,
+      });
+      const first = await open(null, slow);
+      const one = launch(['echo', 'it ran'], { runtime: name });
+      const start = first.runtime.start(one, []);
+      start.catch(() => {});
+      while (!existsSync(join(execRoot, 'shim', one.id, 'start.1')))
+        await new Promise((resolve) => setTimeout(resolve, 5));
+      // What takes a moment of a start is over for sure: the shim's program runs.
+      await new Promise((resolve) => setTimeout(resolve, 300));
+      const next = await open();
+      assert.deepEqual(await next.runtime.recover(one.id, 1), { at: 'never-started' });
+      writeFileSync(`${slow}.go`, '');
+      await assert.rejects(start, /start\.1/);
+      assert.equal(existsSync(join(scratch, `${one.id}.log`)) ? output(one.id) : '', '');
+      await next.runtime.release(one.id);
+      assertNothingLeft(one.id);
     });
 
     test('start: the OOM killer is told of once, and in the exit', async () => {

@@ -4,7 +4,8 @@
  *
  * What it knows of live containers is in memory only: after a restart of the daemon, recover() asks the shims.
  */
-import { access, mkdir, rm } from 'node:fs/promises';
+import { existsSync } from 'node:fs';
+import { mkdir, rm } from 'node:fs/promises';
 import { posix } from 'node:path';
 import type { Duplex } from 'node:stream';
 
@@ -47,6 +48,7 @@ import { hasFlags, SeccompCache } from './seccomp-cache.ts';
 import { unitAssignments, updateUnit } from './systemd-unit.ts';
 import { maskOf, ShimLink, type RunIdentity } from './shim-link.ts';
 import type { OciResources } from './spec/resources.ts';
+import { allowStart, claimOf, revokeStart, revokeStarts } from './start-claim.ts';
 import { startError } from './start-error.ts';
 import {
   argsOfConfig,
@@ -124,6 +126,7 @@ class OciRuntime implements Runtime {
       const filter = await this.#filter(entry, launch.oci);
       const oci = isCrun(entry.path) ? await adaptMountsForCrun(launch.oci) : launch.oci;
       await writeConfig(directory, oci, { run, bootId: this.#bootId, runtime }, filter);
+      allowStart(directory, run);
       spawned = await this.#spawn(launch, identity, entry, attachments, (event) => deliver(event));
     } catch (error) {
       await this.#cleanUp(identity, error);
@@ -148,7 +151,11 @@ class OciRuntime implements Runtime {
     const over = await readShimExit(directory);
     if (over?.run === run) return exitedAs(over);
     if (record.bootId === this.#bootId) {
-      const state = await this.#connect({ ...record, id, directory });
+      const identity = { ...record, id, directory };
+      // One that is not there yet never will be; one that came just now is.
+      let state = await this.#connect(identity);
+      if (state === null && (await revokeStart(directory, run))) return { at: 'never-started' };
+      state ??= await this.#connect(identity);
       if (state === 'failed') return { at: 'never-started' };
       if (state !== null) {
         const paused = await isFrozen(this.#options.kernel.cgroups, record.cgroupPath);
@@ -344,6 +351,7 @@ class OciRuntime implements Runtime {
       run: launch.run,
       stateDir: identity.directory,
       bundleDir: identity.directory,
+      claim: claimOf(launch.run),
       runtimePath: entry.path,
       execHelperPath: this.#options.execHelperPath,
       runtimeRoot: this.#runtimeRoot(launch.runtime),
@@ -383,14 +391,14 @@ class OciRuntime implements Runtime {
 
   // ---- recovery
 
-  /** null: no shim. A start that was under way when the daemon died is waited for; "failed" when it came to nothing. */
+  /** null: no shim (any more). A start that was under way is waited for; "failed" when it came to nothing. */
   async #connect(identity: RunIdentity): Promise<ShimState | 'failed' | null> {
-    const { promise: started, resolve } = Promise.withResolvers<{ pid: number; startedAt: string } | 'failed'>();
+    const { promise: started, resolve } = Promise.withResolvers<Started | 'failed' | null>();
     const held: ShimEvent[] = [];
     let deliver = (event: ShimEvent): void => void held.push(event);
     const found = await connectShim(identity.directory, (event) => {
       if (event.kind === 'started') resolve({ pid: event.pid, startedAt: event.at });
-      if (event.kind === 'failed' || event.kind === 'released') resolve('failed');
+      if (event.kind === 'failed') resolve('failed');
       deliver(event);
     });
     if (found === null) return null;
@@ -399,12 +407,12 @@ class OciRuntime implements Runtime {
     if (!found.state.directExec) link.directPlace = Promise.resolve(null);
     let { state } = found;
     if (state.pid === 0) {
-      void link.gone.then(() => resolve('failed'));
+      void link.gone.then(() => resolve(null));
       const outcome = await started;
-      if (outcome === 'failed') {
+      if (outcome === 'failed' || outcome === null) {
         link.dispose();
         this.#links.delete(identity.id);
-        return 'failed';
+        return outcome;
       }
       state = { ...state, ...outcome };
     }
@@ -431,6 +439,7 @@ class OciRuntime implements Runtime {
 
   /** Of a run that this daemon does not follow: it was started before a crash, and its record was lost. */
   async #endUnknownShim(identity: RunIdentity): Promise<void> {
+    await revokeStarts(identity.directory);
     const shim = await readShimProcess(identity.directory);
     if (shim?.alive !== true) return;
     const found = await connectShim(identity.directory, () => {});
@@ -458,7 +467,7 @@ class OciRuntime implements Runtime {
   async #deleteRuntimeState(id: string, runtime: string): Promise<void> {
     const entry = this.#options.runtimes[runtime];
     const root = this.#runtimeRoot(runtime);
-    if (entry === undefined || !(await exists(`${root}/${id}`))) return;
+    if (entry === undefined || !existsSync(`${root}/${id}`)) return;
     const { processes } = this.#options.kernel;
     const argv = [entry.path, ...this.#runtimeOptions(entry), '--root', root, 'delete', '--force', id];
     const { pid } = await processes.spawn({ path: entry.path, argv, env: RUNTIME_ENV, descriptors: [] });
@@ -486,9 +495,4 @@ class OciRuntime implements Runtime {
 
 function exitedAs({ pid, startedAt, exit }: ShimExitRecord): Recovered {
   return { at: 'exited', pid, startedAt, exit };
-}
-
-function exists(path: string): Promise<boolean> {
-  const [yes, no] = [() => true, () => false];
-  return access(path).then(yes, no);
 }

@@ -34,7 +34,7 @@ const EVENT_MS_MAX = process.env['LSVM_BOOT'] === undefined ? 20_000 : 120_000;
 export const CGROUP_PARENT = `/runtimetest-${process.pid}`;
 export const scratch = mkdtempSync(join(tmpdir(), 'runtime-test-'));
 export const execRoot = join(scratch, 'exec');
-const shimPath = join(scratch, 'shim');
+export const shimPath = join(scratch, 'shim');
 export const execHelperPath = join(scratch, 'exec-helper');
 const crunPath = join(scratch, 'crun');
 const rootfs = join(scratch, 'rootfs');
@@ -79,13 +79,23 @@ after(async () => {
 });
 
 /** A runtime and the events that it told; `release` everything that was started in the end. */
-export async function open(helper: string | null = execHelperPath): Promise<{
+export async function open(
+  helper: string | null = execHelperPath,
+  shim: string = shimPath,
+): Promise<{
   runtime: Runtime;
   events: RuntimeEvent[];
   event: (kind: string, id: string) => Promise<RuntimeEvent>;
 }> {
   const runtimes = { crun: { path: crunPath, options: [] }, runc: { path: '/usr/sbin/runc', options: [] } };
-  const runtime = await openRuntime({ execRoot, kernel, shimPath, execHelperPath: helper, runtimes, logger: silent });
+  const runtime = await openRuntime({
+    execRoot,
+    kernel,
+    shimPath: shim,
+    execHelperPath: helper,
+    runtimes,
+    logger: silent,
+  });
   const events: RuntimeEvent[] = [];
   const waiting = new Set<() => void>();
   runtime.onEvent = (event) => {

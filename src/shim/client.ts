@@ -39,6 +39,8 @@ export interface ShimLaunch {
   /** Made by the caller with mode 0700, and removed by it. */
   readonly stateDir: string;
   readonly bundleDir: string;
+  /** A file in stateDir that the shim removes before it runs the runtime; where it is gone, there is no start. */
+  readonly claim?: string;
   readonly runtimePath: string;
   /** What starts execs without the runtime; null: the runtime does. */
   readonly execHelperPath: string | null;
@@ -299,6 +301,7 @@ class ShimGoneError extends Error {
 function shimArguments(launch: ShimLaunch): string[] {
   const argv = ['longshore-shim', '--id', launch.id, '--run', `${launch.run}`, '--state', launch.stateDir];
   argv.push('--bundle', launch.bundleDir, '--runtime', launch.runtimePath, '--stdin', launch.stdin);
+  if (launch.claim !== undefined) argv.push('--claim', launch.claim);
   if (launch.runtimeRoot !== null) argv.push('--runtime-root', launch.runtimeRoot);
   if (launch.execHelperPath !== null) argv.push('--exec-helper', launch.execHelperPath);
   for (const option of launch.runtimeOptions) argv.push('--runtime-option', option);
