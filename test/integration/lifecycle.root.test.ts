@@ -12,7 +12,10 @@ before(async () => {
 after(() => d[Symbol.asyncDispose]());
 
 const state = (ref: string) => d.inspect(ref, '{{.State.Status}}');
-const forever = ['sh', '-c', 'trap "exit 0" TERM; while :; do sleep 0.1; done'];
+const forever = ['sh', '-c', 'trap "exit 0" TERM; echo up; while :; do sleep 0.1; done'];
+/** A signal that comes before the trap is lost on process 1. */
+const isUp = (ref: string, times = 1): Promise<void> =>
+  eventually(`${ref} is up`, async () => (await d.ok('logs', ref)).split('up').length > times);
 
 test('created, running, paused, exited, removed: each move and each refusal', async () => {
   await d.ok('create', '--name', 'life', 'bb:1', ...forever);
@@ -30,6 +33,7 @@ test('created, running, paused, exited, removed: each move and each refusal', as
   assert.deepEqual(await post('start'), [204, undefined]);
   assert.deepEqual(await post('start'), [304, undefined]);
   assert.equal(await state('life'), 'running');
+  await isUp('life');
   assert.deepEqual(await post('pause'), [204, undefined]);
   assert.deepEqual(await post('pause'), [409, `Container ${id} is already paused`]);
   assert.deepEqual(await post('start'), [409, 'cannot start a paused container, try unpause instead']);
@@ -52,8 +56,10 @@ test('created, running, paused, exited, removed: each move and each refusal', as
 test('events: start, stop, restart and removal in Docker’s order', async () => {
   const since = Date.now();
   await d.ok('run', '-d', '--name', 'ev', 'bb:1', ...forever);
+  await isUp('ev');
   await d.ok('stop', 'ev');
   await d.ok('start', 'ev');
+  await isUp('ev', 2);
   await d.ok('restart', 'ev');
   await d.ok('rm', '-f', 'ev');
   const order = (await d.events(since, { container: ['ev'], type: ['container'] })).map(({ Action }) => Action);

@@ -235,19 +235,12 @@ test('volumes with a device: mounted once, for as long as anybody uses them, who
     const events = await d.events(since, { type: ['volume'], volume: ['disk'] });
     const two = await d.inspect('two', '{{.Id}}');
     const ofTwo = events.filter(({ Actor }) => Actor.Attributes['container'] === two);
-    const mount = [
-      ['mount', '/disk'],
-      ['mount', '/again'],
-    ];
-    const unmount = [
-      ['unmount', undefined],
-      ['unmount', undefined],
-    ];
-    const copy = [...mount, ...unmount];
-    assert.deepEqual(
-      ofTwo.map(({ Action, Actor }) => [Action, Actor.Attributes['destination']]),
-      [...mount, ...copy, ...unmount, ...copy],
-    );
+    const told = ofTwo.map(({ Action, Actor }) => `${Action} ${Actor.Attributes['destination'] ?? ''}`);
+    // The CLI sends what -v says in any order: each two are told of in that.
+    const pairs = told.map((_, index) => told.slice(index, index + 2).toSorted()).filter((_, index) => index % 2 === 0);
+    const mount = ['mount /again', 'mount /disk'];
+    const unmount = ['unmount ', 'unmount '];
+    assert.deepEqual(pairs, [mount, mount, unmount, unmount, mount, unmount]);
     await d.ok('rm', 'two');
     assert.equal(await d.ok('volume', 'prune', '-af'), 'Total reclaimed space: 0B'); // nothing of theirs is ours
     await d.ok('volume', 'rm', 'disk', 'memory');

@@ -269,6 +269,18 @@ suite('buildOciSpec', () => {
     assert.equal(optionsOf('/sys/fs/cgroup')?.includes('ro'), false);
   });
 
+  test('buildOciSpec: a bind that is not recursive says nothing with an "r", which crun takes for a recursive one', () => {
+    const shallow = (propagation: SpecMount['propagation']): SpecMount =>
+      bind('/tmp', `/of${propagation}`, { propagation, options: ['nonrecursive'] });
+    const mounts = ['', 'rprivate', 'rslave', 'slave'].map(shallow);
+    assert.deepEqual(
+      build({}, {}, { mounts })
+        .mounts.slice(-mounts.length)
+        .map(({ options }) => options),
+      [['bind', 'private'], ['bind', 'private'], ['bind', 'slave'], ['bind', 'slave']], // prettier-ignore
+    );
+  });
+
   test('buildOciSpec: init only as process 1 of its own, and only where there is one', () => {
     const daemon = { ...DAEMON_DEFAULTS, initPath: '/usr/bin/docker-init' };
     const spec = build({ cmd: ['sleep', '1'] }, { init: true }, { daemon });

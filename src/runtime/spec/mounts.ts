@@ -101,9 +101,12 @@ function tmpfs(mount: SpecMount): OciMount {
 }
 
 function bind(mount: SpecMount, input: OciInput): OciMount {
-  const options: string[] = [mount.options.includes('nonrecursive') ? 'bind' : 'rbind'];
+  const isShallow = mount.options.includes('nonrecursive');
+  const options: string[] = [isShallow ? 'bind' : 'rbind'];
   if (!mount.readWrite) options.push(...readOnlyOptions(mount, input));
-  options.push(mount.propagation === '' ? 'rprivate' : mount.propagation);
+  const propagation = mount.propagation === '' ? 'rprivate' : mount.propagation;
+  // Nothing is mounted below it that "r" could mean, but crun (1.8) takes any "r" for a recursive bind.
+  options.push(isShallow ? propagation.replace(/^r/, '') : propagation);
   return { destination: mount.destination, type: 'bind', source: mount.source, options };
 }
 
