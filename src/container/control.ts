@@ -91,6 +91,7 @@ async function removeLink(parts: Parts, ref: string, by: Request): Promise<void>
     ({ spec, mounts }) => ({ spec: { ...spec, host: { ...spec.host, links: kept } }, mounts }),
     causeOf(by),
   );
+  await parts.networks.unlink(parent.id, alias);
 }
 
 function parsed(options: StopOptions<string>): StopOptions {

@@ -12,9 +12,9 @@ import type { Logger } from '../core/log.ts';
 import type { Kernel } from '../kernel/port.ts';
 import type { Collection } from '../store/port.ts';
 import { parseAddress } from './address.ts';
-import { allocateEndpoint, defaultGateways, gatewayOf, namesOf } from './endpoint.ts';
+import { allocateEndpoint, defaultGateways, gatewayOf, linkLines, namesOf } from './endpoint.ts';
 import { ENDPOINT_DEFAULT } from './endpoint-spec.ts';
-import type { FileWriter } from './file-writer.ts';
+import type { FilePlan, FileWriter } from './file-writer.ts';
 import type { Interfaces } from './interfaces.ts';
 import type { LiveNetwork } from './live-network.ts';
 import type { Attached, AttachRequest, EndpointState, Network } from './port.ts';
@@ -158,10 +158,7 @@ export class Attachments {
     const sandbox = this.#live.get(containerId);
     if (sandbox === undefined) return;
     const { files } = this.#options;
-    files.assume(
-      sandbox.filesDir,
-      files.plan(sandbox, { internal: this.#needsResolver(sandbox), links: this.#linkLines(sandbox) }),
-    );
+    files.assume(sandbox.filesDir, this.#filesOf(sandbox));
     await this.#options.publisher.adopt(containerId, sandbox.mappings);
     if (sandbox.resolverPort === 0 || sandbox.namespacePath === null) return;
     // After a reboot of the host the record is all that is left; who finds the container dead gives it back.
@@ -201,6 +198,16 @@ export class Attachments {
     this.#save({ ...sandbox, containerName: name, endpoints });
   }
 
+  unlink(containerId: string, alias: string): Promise<void> {
+    return this.#queue(containerId, async () => {
+      const sandbox = this.#live.get(containerId);
+      if (sandbox === undefined) return;
+      const links = sandbox.links.filter(({ aliases: [first] }) => first !== alias);
+      if (links.length === sandbox.links.length) return;
+      await this.#options.files.rewrite(sandbox.filesDir, this.#filesOf(this.#save({ ...sandbox, links })));
+    });
+  }
+
   async #attach(request: AttachRequest): Promise<Attached> {
     const { byId, files } = this.#options;
     const kind = kindOf(request.mode);
@@ -216,7 +223,7 @@ export class Attachments {
     this.#save(sandbox);
 
     const gateway = gatewayOf(sandbox, byId);
-    const plan = files.plan(sandbox, { internal: this.#needsResolver(sandbox), links: this.#linkLines(sandbox) });
+    const plan = this.#filesOf(sandbox);
     const written = files.write(sandbox.filesDir, plan);
     const published = this.#publish(sandbox, gateway);
     const plugged = this.#options.interfaces.plugAll(sandbox, request);
@@ -311,11 +318,10 @@ export class Attachments {
       changed = this.#save({ ...changed, mappings: [] });
       changed = this.#save({ ...changed, mappings: await this.#publish(changed, gateway) });
     }
-    const internal = this.#needsResolver(changed);
-    const plan = files.plan(changed, { internal, links: this.#linkLines(changed) });
+    const plan = this.#filesOf(changed);
     await files.rewrite(changed.filesDir, plan);
     changed = { ...changed, upstreams: plan.upstreams };
-    if (internal && changed.resolverPort === 0)
+    if (this.#needsResolver(changed) && changed.resolverPort === 0)
       changed = { ...changed, resolverPort: await resolvers.start(changed, 0) };
     this.#save(changed);
   }
@@ -390,22 +396,13 @@ export class Attachments {
     const { files } = this.#options;
     for (const other of this.#live.values()) {
       if (!other.links.some(({ containerId }) => containerId === sandbox.containerId)) continue;
-      await files.rewrite(
-        other.filesDir,
-        files.plan(other, { internal: this.#needsResolver(other), links: this.#linkLines(other) }),
-      );
+      await files.rewrite(other.filesDir, this.#filesOf(other));
     }
   }
 
-  /** Legacy links: only the default bridge writes them to the hosts file; elsewhere the resolver knows them. */
-  #linkLines(sandbox: SandboxRecord): { address: string; names: string }[] {
-    return sandbox.links.flatMap(({ containerId, aliases }) => {
-      const other = this.#live.get(containerId);
-      const shared = other?.endpoints.find(({ networkName }) => networkName === 'bridge');
-      return shared === undefined || shared.state.ipv4Address === ''
-        ? []
-        : [{ address: shared.state.ipv4Address, names: aliases.join(' ') }];
-    });
+  #filesOf(sandbox: SandboxRecord): FilePlan {
+    const context = { internal: this.#needsResolver(sandbox), links: linkLines(sandbox, this.#live) };
+    return this.#options.files.plan(sandbox, context);
   }
 
   #needsResolver(sandbox: SandboxRecord): boolean {

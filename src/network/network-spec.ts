@@ -230,17 +230,14 @@ export function vlanOptions(driver: 'macvlan' | 'ipvlan', options: Readonly<Reco
   const mode = options[key] || (driver === 'macvlan' ? 'bridge' : 'l2');
   const modes = driver === 'macvlan' ? ['bridge', 'private', 'vepa', 'passthru'] : ['l2', 'l3', 'l3s'];
   if (!modes.includes(mode))
-    throw invalid(`requested ${driver} mode '${mode}' is not valid, 'bridge' mode is the ${driver} driver default`);
+    throw invalid(
+      `requested ${driver} mode '${mode}' is not valid, '${modes[0]}' mode is the ${driver} driver default`,
+    );
   const flag = options['ipvlan_flag'] || 'bridge';
+  if (driver === 'ipvlan' && !['bridge', 'private', 'vepa'].includes(flag))
+    throw invalid(`requested ipvlan flag '${flag}' is not valid, 'bridge' is the ipvlan driver default`);
   if (flag !== 'bridge') throw new EngineError('OPTION_UNSUPPORTED', `option ipvlan_flag=${flag} is not supported`);
   return { parent, mode, mtu: mtuOption(options) };
-}
-
-/** "eth0.10": VLAN 10 of eth0, which moby makes where it is missing. null for any other name. */
-export function subInterface(name: string): { readonly parent: string; readonly vlanId: number } | null {
-  const match = /^(.+)\.(\d{1,4})$/.exec(name);
-  const vlanId = Number(match?.[2]);
-  return match === null || vlanId < 1 || vlanId > 4094 ? null : { parent: match[1]!, vlanId };
 }
 
 function checkInterfaceName(name: string): void {

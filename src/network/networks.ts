@@ -18,7 +18,8 @@ import type { Firewall } from './firewall.ts';
 import { ensureForwarding, HOST_NAMESPACE, type ForwardingOptions } from './forwarding.ts';
 import type { HostFacts } from './host-facts.ts';
 import { bridgeNameOf, LiveNetwork, localIpv6Pool, resolveIpam } from './live-network.ts';
-import { bridgeOptions, checkSpec, enabledFamilies, subInterface, takesGateway, vlanOptions } from './network-spec.ts';
+import { checkParent, placeParent, subInterface } from './vlan-parent.ts';
+import { bridgeOptions, checkSpec, enabledFamilies, takesGateway, vlanOptions } from './network-spec.ts';
 import { parseExposedPort, portKey } from './port-spec.ts';
 import type { Attached, AttachRequest, EndpointState, Network, Networks, NetworkSpec, NetworkWish } from './port.ts';
 import { fromRecord } from './publisher.ts';
@@ -238,6 +239,10 @@ export class EngineNetworks implements Networks {
     this.#state.attachments.renamed(containerId, name);
   }
 
+  unlink(containerId: string, alias: string): Promise<void> {
+    return this.#state.attachments.unlink(containerId, alias);
+  }
+
   async recover(live: ReadonlySet<string>): Promise<void> {
     const { attachments, firewall, sandboxes, logger } = this.#state;
     const records = [...sandboxes.load().values()];
@@ -295,7 +300,7 @@ export class EngineNetworks implements Networks {
     await this.#state.attachments.close();
     if (keep) return;
     await this.#state.firewall.remove();
-    await Promise.all([...this.#state.live.values()].map((live) => this.#dismantle(live)));
+    await Promise.all([...this.#state.live.values()].map((live) => this.#dismantle(live, true)));
   }
 
   /** Another engine that came up since, or a firewall that was reloaded, may drop what we forward. Nobody waits for it. */
@@ -335,9 +340,12 @@ export class EngineNetworks implements Networks {
     await kernel.network.setSysctlIn(HOST_NAMESPACE, `net/ipv4/conf/${network.bridgeName}/route_localnet`, '1');
   }
 
-  async #dismantle(live: LiveNetwork): Promise<void> {
-    if (live.network.bridgeName !== '' && live.ownsBridge)
-      await this.#state.kernel.network.removeLink(live.network.bridgeName);
+  /** A VLAN that was made for several networks goes with the last one, or with all of them. */
+  async #dismantle(live: LiveNetwork, all = false): Promise<void> {
+    const { network, ownsBridge } = live;
+    if (network.bridgeName === '' || !ownsBridge) return;
+    const isShared = this.list().some(({ id, bridgeName }) => id !== network.id && bridgeName === network.bridgeName);
+    if (all || !isShared) await this.#state.kernel.network.removeLink(network.bridgeName);
   }
 
   /** While containers run on it (`isUsed`) it stays where they are. */
@@ -435,12 +443,10 @@ export class EngineNetworks implements Networks {
     const links = await this.#state.kernel.network.links();
     const exists = (wanted: string): boolean => links.some(({ name }) => name === wanted);
     if (spec.driver === 'macvlan' || spec.driver === 'ipvlan') {
-      const { parent } = vlanOptions(spec.driver, spec.options);
+      const { parent, mode } = vlanOptions(spec.driver, spec.options);
       if (parent === '') return { bridgeName: `dm-${shortId(id)}`, ownsBridge: true };
-      if (exists(parent)) return { bridgeName: '', ownsBridge: true };
-      const sub = subInterface(parent);
-      if (sub !== null && exists(sub.parent)) return { bridgeName: parent, ownsBridge: true };
-      throw new EngineError('NETWORK_SPEC_INVALID', `parent interface ${parent} was not found on the host`);
+      checkParent(spec.driver, parent, mode, this.#state.live.values());
+      return { bridgeName: placeParent(parent, exists, this.list()), ownsBridge: true };
     }
     const bridgeName = spec.driver === 'bridge' ? bridgeOptions(spec.options).name || bridgeNameOf(id) : '';
     const clash = this.list().find((other) => bridgeName !== '' && other.bridgeName === bridgeName);

@@ -33,6 +33,8 @@ export interface Networks {
   /** Published ports of a live container, keyed "80/tcp"; exposed but unpublished ports have an empty list. */
   ports(containerId: string): Readonly<Record<string, readonly PortBinding[]>>;
   renamed(containerId: string, name: string): void;
+  /** A container, live or not, no longer knows another by this name of a legacy link. */
+  unlink(containerId: string, alias: string): Promise<void>;
   /** Boot: makes bridges and rules as recorded, forgets endpoints of containers that are not in `live`. */
   recover(live: ReadonlySet<string>): Promise<void>;
   /** Tables, bridges and rules go (daemon shutdown keeps them while containers run). */
@@ -94,7 +96,7 @@ export interface AttachRequest {
   readonly dnsOptions: readonly string[] | null;
   readonly dnsSearch: readonly string[] | null;
   readonly extraHosts: readonly string[] | null;
-  /** Legacy links, resolved: the other container's ID and names it is to be known by. */
+  /** Legacy links, resolved: the other container's ID and names it is to be known by, its alias first. */
   readonly links: readonly { readonly containerId: string; readonly aliases: readonly string[] }[];
   readonly exposedPorts: readonly string[];
   readonly portBindings: Readonly<Record<string, readonly PortBinding[]>>;

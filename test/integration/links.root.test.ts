@@ -51,6 +51,8 @@ test('--link: variables, hosts and names; it follows the other one through renam
   else await eventually('the hosts file follows', async () => (await hosts()).includes(`${await address()}\tpg`));
 
   await d.ok('rm', '--link', 'web/pg');
+  assert.doesNotMatch(await hosts(), /\tpg /);
+  assert.match(await hosts(), new RegExp(`^${await address()}\t${db.slice(0, 12)} dbhost db$`, 'm'));
   assert.equal((await d.docker('inspect', 'web/pg')).code, 1);
   assert.equal(
     (await d.docker('rm', '--link', 'web/pg')).stderr,

@@ -79,3 +79,30 @@ test('macvlan and ipvlan: a VLAN parent that is missing is made, and goes with i
     assert.notEqual((await run('ip', ['link', 'show', vlan])).code, 0, `${vlan} goes`);
   }
 });
+
+test('macvlan: a VLAN that was made for two networks goes with the last, also over a restart; ipvlan networks do not share', async () => {
+  const vlan = `${PARENT}.11`;
+  const isThere = async (): Promise<boolean> => (await run('ip', ['link', 'show', vlan])).code === 0;
+  for (const first of ['one', 'two']) {
+    await network('one', 'macvlan', '192.168.95.0/24', `parent=${vlan}`);
+    await network('two', 'macvlan', '192.168.96.0/24', `parent=${vlan}`);
+    await d.ok('network', 'rm', first);
+    assert(await isThere(), `${vlan} stays after ${first}`);
+    await d.down();
+    await d.up();
+    const second = first === 'one' ? 'two' : 'one';
+    assert(await reaches(second, second, first === 'one' ? '192.168.96.40' : '192.168.95.40'));
+    await d.ok('network', 'rm', second);
+    assert(!(await isThere()), `${vlan} goes after ${second}`);
+  }
+  await run('ip', ['link', 'add', 'link', PARENT, 'name', vlan, 'type', 'vlan', 'id', '11']);
+  await network('one', 'macvlan', '192.168.95.0/24', `parent=${vlan}`);
+  await d.ok('network', 'rm', 'one');
+  assert(await isThere(), 'what was there before stays');
+  await run('ip', ['link', 'del', vlan]);
+
+  await network('one', 'ipvlan', '192.168.95.0/24', `parent=${PARENT}`);
+  const second = await d.docker('network', 'create', '-d', 'ipvlan', '-o', `parent=${PARENT}`, 'two');
+  assert.match(second.stderr, /network di-[0-9a-f]{12} is already using parent interface lsparent0/);
+  await d.ok('network', 'rm', 'one');
+});
