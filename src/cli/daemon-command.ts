@@ -31,6 +31,10 @@ export async function daemonCommand(argv: readonly string[]): Promise<number> {
     return 0;
   }
   const options = await readOptions(argv);
+  if (options.validate) {
+    process.stderr.write('configuration OK\n');
+    return 0;
+  }
   const logger = createLogger({ level: options.logLevel, format: options.logFormat, clock: systemClock });
   // A bug in one request must not end the daemon of all containers; where it is unsafe to go on, the code aborts itself.
   process.on('unhandledRejection', (error) =>
@@ -93,9 +97,9 @@ async function readOptions(argv: readonly string[]): Promise<DaemonOptions> {
       { cause: error },
     );
   }
-  let config: unknown;
+  let config: unknown = {};
   try {
-    config = JSON.parse(text);
+    if (text.trim() !== '') config = JSON.parse(text.trim()); // trim() takes a byte order mark, too
   } catch (error) {
     throw new EngineError(
       'PARAMETER_INVALID',

@@ -10,6 +10,8 @@ import { OPTIONS, type Values } from './options.ts';
 
 export interface DaemonOptions {
   readonly hosts: readonly string[];
+  /** Look at the options and start nothing. */
+  readonly validate: boolean;
   /** Further ones, as --scoped-host has them: "unix:///run/ro.sock,read-only". */
   readonly scopedHosts: readonly string[];
   /** Said with --tls=false or --tlsverify=false: whoever reaches a tcp:// host may do everything. */
@@ -71,8 +73,9 @@ const invalid = (message: string): EngineError => new EngineError('PARAMETER_INV
 export function daemonOptions(flags: Values, file: Values): DaemonOptions {
   const both = Object.keys(flags).filter((name) => name in file && name !== 'config-file');
   if (both.length > 0) {
+    const places = both.map((name) => `${name}: (from flag: ${shown(flags[name])}, from file: ${shown(file[name])})`);
     throw invalid(
-      `the following directives are specified both as a flag and in the configuration file: ${both.map((name) => `${name}: (from flag: ${String(flags[name])}, from file: ${JSON.stringify(file[name])})`).join(', ')}`,
+      `the following directives are specified both as a flag and in the configuration file: ${places.join(', ')}`,
     );
   }
   const fallback: Values = Object.fromEntries(OPTIONS.map((option) => [option.flag, option.fallback]));
@@ -80,6 +83,7 @@ export function daemonOptions(flags: Values, file: Values): DaemonOptions {
   const hosts = (v['host'] as string[]).length > 0 ? (v['host'] as string[]) : ['unix:///run/longshore.sock'];
   const options: DaemonOptions = {
     hosts: hosts.map(parseHost),
+    validate: v['validate'],
     scopedHosts: (v['scoped-host'] as string[]).map(
       (text) => `${parseHost(parseScopedHost(text).host)}${text.slice(text.indexOf(','))}`,
     ),
@@ -131,6 +135,31 @@ export function daemonOptions(flags: Values, file: Values): DaemonOptions {
   };
   checkTls(options);
   return options;
+}
+
+/** In a message; what may be the URL of a proxy without its password. */
+function shown(value: unknown): string {
+  return typeof value === 'string' ? withoutPassword(value) : JSON.stringify(value);
+}
+
+/** Source: moby v28 daemon/config MaskCredentials() */
+export function withoutPassword(proxy: string): string {
+  return proxy.replace(/^([a-z0-9+.-]+:\/\/)[^/@]*@/i, '$1xxxxx:xxxxx@');
+}
+
+/** What /info warns of. Source: moby daemon/info.go fillAPIInfo() (v26; v28 tells also what will come of it). */
+export function apiWarnings({ hosts, tls, tlsVerify }: Pick<DaemonOptions, 'hosts' | 'tls' | 'tlsVerify'>): string[] {
+  if (tlsVerify) return [];
+  const [scheme, lack] = tls ? ['https', 'TLS client verification'] : ['http', 'encryption'];
+  return hosts
+    .filter((host) => host.startsWith('tcp://'))
+    .map(
+      (host) =>
+        `WARNING: API is accessible on ${scheme}://${host.slice('tcp://'.length)} without ${lack}.
+         Access to the remote API is equivalent to root access on the host. Refer
+         to the 'Docker daemon attack surface' section in the documentation for
+         more information: https://docs.docker.com/go/attack-surface/`,
+    );
 }
 
 function checkTls(options: DaemonOptions): void {

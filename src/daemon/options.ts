@@ -71,6 +71,13 @@ export const OPTIONS = [
     help: "Options as JSON, under dockerd's names",
   },
   {
+    flag: 'validate',
+    kind: 'flag',
+    fallback: false,
+    group: 'Where',
+    help: 'Say whether the options and the config file are right, and end',
+  },
+  {
     flag: 'group',
     short: 'G',
     kind: 'text',

@@ -1,7 +1,7 @@
 import assert from 'node:assert/strict';
 import { test } from 'node:test';
 
-import { daemonOptions } from './daemon-options.ts';
+import { apiWarnings, daemonOptions } from './daemon-options.ts';
 import { OPTIONS } from './options.ts';
 import { optionsHelp, parseConfig, parseFlags } from './parse-options.ts';
 
@@ -56,8 +56,26 @@ test('daemonOptions: the file and the flags make one whole, but never both the s
   assert.deepEqual(options.hosts, ['unix:///x']);
   assert.deepEqual(options.network.networks.defaultAddressPools, [{ base: '10.0.0.0/8', size: 24 }]);
   assert.throws(() => daemonOptions({ mtu: 1 }, { mtu: 2 }), /both as a flag and in the configuration file: mtu/);
+  assert.throws(
+    () => daemonOptions({ 'http-proxy': 'http://me:secret@a:1' }, { 'http-proxy': 'http://me:secret@b:1' }),
+    /http-proxy: \(from flag: http:\/\/xxxxx:xxxxx@a:1, from file: http:\/\/xxxxx:xxxxx@b:1\)$/,
+  );
+  assert.throws(() => parseConfig({ validate: true }, 'f'), /don't match any configuration option: validate/);
   assert.throws(() => parseConfig({ 'no-such': 1 }, 'f'), /don't match any configuration option: no-such/);
   assert.throws(() => parseConfig({ mtu: 'x' }, 'f'), /"mtu" must be a number/);
+});
+
+test('apiWarnings: of TCP that does not ask for certificates', () => {
+  const hosts = ['unix:///x', 'tcp://127.0.0.1:2375'];
+  const [plain, ...others] = apiWarnings({ hosts, tls: false, tlsVerify: false });
+  assert.match(
+    plain!,
+    /^WARNING: API is accessible on http:\/\/127\.0\.0\.1:2375 without encryption\.\n {9}Access to the remote API is/,
+  );
+  assert.deepEqual(others, []);
+  const [encrypted] = apiWarnings({ hosts, tls: true, tlsVerify: false });
+  assert.match(encrypted!, /^WARNING: API is accessible on https:\/\/\S+ without TLS client verification\./);
+  assert.deepEqual(apiWarnings({ hosts, tls: true, tlsVerify: true }), []);
 });
 
 test('networkSettings: defaults of networks, and what cannot be honoured', () => {

@@ -4,6 +4,9 @@ import { OPTIONS, type Option, type OptionKind, type Values } from './options.ts
 
 const SECTIONS: ReadonlySet<string> = new Set((OPTIONS as readonly Option[]).flatMap(({ section = [] }) => section));
 
+/** What daemon.json cannot say. */
+const FLAGS_ONLY: ReadonlySet<string> = new Set(['config-file', 'validate']);
+
 const invalid = (message: string): EngineError => new EngineError('PARAMETER_INVALID', message);
 
 /**
@@ -82,7 +85,7 @@ export function parseConfig(config: unknown, path: string): Values {
       }
       const option: Option | undefined = OPTIONS.find(
         (option: Option) =>
-          option.section === section && (option.key ?? option.flag) === key && option.flag !== 'config-file',
+          option.section === section && (option.key ?? option.flag) === key && !FLAGS_ONLY.has(option.flag),
       );
       const shown = section === undefined ? key : `${section}.${key}`;
       if (option === undefined) unknown.push(shown);

@@ -10,7 +10,7 @@ import { LOG_DRIVERS } from '../log/log-options.ts';
 import { CDI_DRIVER, readCdiRegistry, type CdiRegistry } from '../runtime/cdi/cdi-registry.ts';
 import type { HostFacts } from '../runtime/spec/input.ts';
 import { readHostFacts } from './host-facts.ts';
-import type { DaemonOptions } from './daemon-options.ts';
+import { apiWarnings, withoutPassword, type DaemonOptions } from './daemon-options.ts';
 import type { Runtimes } from './runtimes.ts';
 import { VERSION } from './version.ts';
 
@@ -91,7 +91,7 @@ async function infoFacts(
     httpProxy: withoutPassword(options.proxies.http),
     httpsProxy: withoutPassword(options.proxies.https),
     noProxy: options.proxies.no,
-    warnings: [...warnings(host), ...cdiWarnings(cdi)],
+    warnings: [...apiWarnings(options), ...warnings(host), ...cdiWarnings(cdi)],
     cdiSpecDirs: options.cdiSpecDirs,
     discoveredDevices: [...cdi.devices.keys()].toSorted().map((id) => ({ source: CDI_DRIVER, id })),
   };
@@ -125,17 +125,12 @@ function warnings({ limits, cgroupVersion, ipv4Forwarding }: HostFacts): string[
   return missing.filter(([there]) => !there).map(([, text]) => `WARNING: ${text}`);
 }
 
-/** As /info shows a proxy. Source: moby v28 daemon/config MaskCredentials() */
-function withoutPassword(proxy: string): string {
-  return proxy.replace(/^([a-z0-9+.-]+:\/\/)[^/@]*@/i, '$1xxxxx:xxxxx@');
-}
-
-/** The same for the life of the data root, as Docker's. */
+/** The same for the life of the data root, as Docker's: whatever the file says. */
 function engineId(dataRoot: string): string {
   const path = join(dataRoot, 'engine-id');
   try {
     const id = readFileSync(path, 'utf8').trim();
-    if (/^[\da-f-]{36}$/.test(id)) return id;
+    if (id !== '') return id;
   } catch {
     // the first start
   }

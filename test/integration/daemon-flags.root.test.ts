@@ -42,6 +42,36 @@ test('flags: the words that refuse them, before anything is started', async () =
   assert.equal(existsSync(`${directory}/s`), false);
 });
 
+test('--validate: says whether the options and the file are right, and starts nothing', async () => {
+  const longshore = join(import.meta.dirname, '../../bin/longshore');
+  const file = `${directory}/daemon.json`;
+  const validate = async (text: string, ...argv: string[]): Promise<string> => {
+    writeFileSync(file, text);
+    const { code, stderr } = await run(longshore, ['daemon', '--validate', '--config-file', file, ...argv]);
+    return `${code} ${stderr.trim()}`;
+  };
+  for (const text of ['', ' \n', '{}', '\uFEFF{"debug": true}', `{"hosts": ["unix://${directory}/s"]}`])
+    assert.equal(await validate(text), '0 configuration OK', text);
+  assert.match(await validate('{'), /^1 longshore: unable to configure the daemon with file .*daemon\.json: .*JSON/);
+  assert.match(await validate('{"unknown-option": true}'), /^1 .*don't match any configuration option: unknown-option/);
+  assert.match(
+    await validate('{}', '--host', 'tcp://0.0.0.0:1'),
+    /^1 .*anybody who reaches this address would be root/,
+  );
+  assert.equal(existsSync(`${directory}/s`), false);
+});
+
+test('engine-id and /info: the ID is what the file says, and a listener that asks for no certificate is warned of', async () => {
+  await using d = await TestDaemon.start('--host', 'tcp://127.0.0.1:0');
+  const { ID, Warnings } = (await d.api('GET', '/info')).json;
+  assert.match(ID, /^[0-9a-f-]{36}$/);
+  assert.match(Warnings[0], /^WARNING: API is accessible on http:\/\/127\.0\.0\.1:0 without encryption\./);
+  await d.down();
+  writeFileSync(join(d.directory, 'data/engine-id'), 'moved here\n');
+  await d.up();
+  assert.equal((await d.api('GET', '/info')).json.ID, 'moved here');
+});
+
 test('flags: what a container has that says nothing, and one that does', async () => {
   writeFileSync(
     `${directory}/own.json`,
