@@ -71,8 +71,8 @@ class IntoExtraction {
   async add(entry: TarEntry, reader: TarReader): Promise<void> {
     const name = cleanEntryName(entry.name);
     if (name === '') {
-      if (entry.type !== 'directory') throw refuse(entry.name, 'would replace the target directory');
-      return; // the target keeps its own attributes
+      this.#checkOverwrite(entry, true, this.#options.target);
+      return; // the target stays as it is, whatever the entry is
     }
     const parent = this.#path(parentOf(name));
     this.#checkAbove(entry, name);
