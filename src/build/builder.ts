@@ -250,21 +250,21 @@ class Build {
   /** The directory is made here, so that COPY --from another stage finds it. */
   async *#workdir(stage: Stage, instruction: Instruction): AsyncGenerator<Progress> {
     const { config, comment } = configStep(stage, instruction, this.#escape);
-    const createdBy = commentLine(config, comment, ' ');
-    if (yield* this.#fromCache(stage, createdBy, config)) return;
-    const imageId = await this.#commitFiles(stage, config, createdBy, (root) =>
+    const cmd = commentLine(config, comment, ' ');
+    if (yield* this.#fromCache(stage, cmd, config)) return;
+    const imageId = await this.#commitFiles(stage, config, cmd, (root) =>
       makeWorkdir(this.#needs.treeArchive, root, config.workingDir),
     );
     yield* this.#advance(stage, imageId, config);
   }
 
   async *#deriveStep(stage: Stage, config: ImageConfig, comment: string): AsyncGenerator<Progress> {
-    const createdBy = commentLine(config, comment, '  ');
-    if (yield* this.#fromCache(stage, createdBy, config)) return;
+    const cmd = commentLine(config, comment, '  ');
+    if (yield* this.#fromCache(stage, cmd, config)) return;
     const image = await this.#needs.images.derive(stage.imageId, {
       config,
+      containerConfig: { ...config, cmd },
       author: stage.author,
-      createdBy,
       platform: stage.platform,
     });
     yield* this.#advance(stage, image.id, config);
@@ -281,8 +281,8 @@ class Build {
       );
     const command = runCommand(instruction, stage.config);
     const key = keyArguments(stage, this.#request.buildArgs);
-    const createdBy = (key.length === 0 ? '' : `|${key.length} ${key.join(' ')} `) + command.join(' ');
-    if (yield* this.#fromCache(stage, createdBy, stage.config)) return;
+    const cmd = key.length === 0 ? command : [`|${key.length}`, ...key, ...command];
+    if (yield* this.#fromCache(stage, cmd, stage.config)) return;
     let containerId = '';
     let failed = true;
     try {
@@ -303,10 +303,10 @@ class Build {
       failed = false;
       const image = await this.#needs.images.snapshots.commit(containerId, {
         config: stage.config,
+        containerConfig: { ...stage.config, cmd },
         reference: null,
         author: stage.author,
         message: '',
-        createdBy,
         parentId: stage.imageId,
       });
       if (this.#request.remove || this.#request.forceRemove) yield* this.#removeContainer(containerId);
@@ -349,9 +349,9 @@ class Build {
       );
     const digest = await copyDigest(parts);
     const options = [flags.chown && `--chown=${flags.chown} `, flags.chmod && `--chmod=${flags.chmod} `].join('');
-    const createdBy = commentLine(stage.config, `${instruction.name} ${options}${digest} in ${target} `, ' ');
-    if (yield* this.#fromCache(stage, createdBy, stage.config)) return;
-    const imageId = await this.#commitFiles(stage, stage.config, createdBy, async (root) => {
+    const cmd = commentLine(stage.config, `${instruction.name} ${options}${digest} in ${target} `, ' ');
+    if (yield* this.#fromCache(stage, cmd, stage.config)) return;
+    const imageId = await this.#commitFiles(stage, stage.config, cmd, async (root) => {
       const owner = await ownership(this.#needs, root, flags, instruction);
       for (const part of parts)
         await unpackPart(this.#needs.treeArchive, root, part, { destination, asDirectory, owner });
@@ -419,7 +419,7 @@ class Build {
   async #commitFiles(
     stage: Stage,
     config: ImageConfig,
-    createdBy: string,
+    cmd: readonly string[],
     write: (root: string) => Promise<void>,
   ): Promise<Digest> {
     await using cleanup = new AsyncDisposableStack();
@@ -428,17 +428,17 @@ class Build {
     await this.#needs.images.snapshots.unmount(id);
     const image = await this.#needs.images.snapshots.commit(id, {
       config,
+      containerConfig: { ...config, cmd },
       reference: null,
       author: stage.author,
       message: '',
-      createdBy,
       parentId: stage.imageId,
     });
     return image.id;
   }
 
-  async *#fromCache(stage: Stage, createdBy: string, config: ImageConfig): AsyncGenerator<Progress, boolean> {
-    const image = (await stage.cache?.find(stage.imageId, createdBy, config)) ?? null;
+  async *#fromCache(stage: Stage, cmd: readonly string[], config: ImageConfig): AsyncGenerator<Progress, boolean> {
+    const image = (await stage.cache?.find(stage.imageId, cmd.join(' '), config)) ?? null;
     if (image === null) stage.cache = null;
     if (image === null) return false;
     yield printed(' ---> Using cache\n');

@@ -1,7 +1,9 @@
 /** One FROM … of a build while it is worked on, and the pure part of its instructions: what each makes of the config. */
 import { posix } from 'node:path';
 
+import type { HealthcheckSpec } from '../core/container-spec.ts';
 import { EngineError } from '../core/engine-error.ts';
+import { goDuration } from '../core/go-duration.ts';
 import { parseSignal } from '../core/signal.ts';
 import type { Digest, ImageConfig, Platform } from '../image/port.ts';
 import type { StepCache } from './cache.ts';
@@ -141,13 +143,13 @@ export function configStep(stage: Stage, instruction: Instruction, escape: strin
     }
     case 'CMD': {
       const cmd = commandLine(instruction, config);
-      return { config: { ...config, cmd }, comment: `CMD ${JSON.stringify(cmd)}` };
+      return { config: { ...config, cmd }, comment: `CMD ${goWords(cmd)}` };
     }
     case 'ENTRYPOINT': {
       const entrypoint = commandLine(instruction, config);
       return {
         config: { ...config, entrypoint, cmd: stage.ownCmd ? config.cmd : null },
-        comment: `ENTRYPOINT ${JSON.stringify(entrypoint)}`,
+        comment: `ENTRYPOINT ${goWords(entrypoint)}`,
       };
     }
     case 'SHELL':
@@ -184,8 +186,9 @@ function exposedPorts(text: string): string[] {
 }
 
 /** A step that runs nothing, as the history has it; moby puts two spaces in front of most. */
-export function commentLine(config: ImageConfig, comment: string, spaces: ' ' | '  '): string {
-  return `${(config.shell ?? DEFAULT_SHELL).join(' ')} #(nop)${spaces}${comment}`;
+export function commentLine(config: ImageConfig, comment: string, spaces: ' ' | '  '): readonly string[] {
+  const words = spaces === ' ' ? [`#(nop) ${comment}`] : ['#(nop) ', comment];
+  return [...(config.shell ?? DEFAULT_SHELL), ...words];
 }
 
 /** What RUN executes: a here-document is the script itself, or the standard input of the command before it. */
@@ -228,20 +231,45 @@ export function healthcheck(config: ImageConfig, instruction: Instruction): Conf
     throw parseError(instruction.line, `strconv.ParseInt: parsing ${JSON.stringify(retries)}: invalid syntax`);
   if (Number(retries) < 0) throw parseError(instruction.line, `--retries cannot be negative (${retries})`);
   const duration = (name: string): number => durationNs(flag(name), name, instruction.line);
-  return {
-    config: {
-      ...config,
-      healthcheck: {
-        test,
-        intervalNs: duration('interval'),
-        timeoutNs: duration('timeout'),
-        startPeriodNs: duration('start-period'),
-        startIntervalNs: duration('start-interval'),
-        retries: Number(retries || 0),
-      },
-    },
-    comment: `HEALTHCHECK ${instruction.flags.map(({ name, value }) => `--${name}=${value} `).join('')}${JSON.stringify(test)}`,
+  const healthcheck = {
+    test,
+    intervalNs: duration('interval'),
+    timeoutNs: duration('timeout'),
+    startPeriodNs: duration('start-period'),
+    startIntervalNs: duration('start-interval'),
+    retries: Number(retries || 0),
   };
+  return { config: { ...config, healthcheck }, comment: `HEALTHCHECK ${goHealthcheck(healthcheck)}` };
+}
+
+/** Go's %q of a list of words. */
+function goWords(words: readonly string[]): string {
+  return `[${words.map((word) => JSON.stringify(word)).join(' ')}]`;
+}
+
+/** Go's %q of moby's HealthConfig, where a number is the character that it stands for. */
+function goHealthcheck(spec: HealthcheckSpec): string {
+  const { intervalNs, timeoutNs, startPeriodNs, startIntervalNs } = spec;
+  const times = [intervalNs, timeoutNs, startPeriodNs, startIntervalNs].map((ns) => `"${goDuration(ns / 1e6)}"`);
+  return `&{${goWords(spec.test ?? [])} ${times.join(' ')} ${goCharacter(spec.retries)}}`;
+}
+
+const GO_ESCAPES: Readonly<Record<number, string>> = {
+  7: '\\a',
+  8: '\\b',
+  9: '\\t',
+  10: '\\n',
+  11: '\\v',
+  12: '\\f',
+  13: '\\r',
+  39: "\\'",
+  92: '\\\\',
+};
+
+/** ASCII alone: nobody retries more often. */
+function goCharacter(code: number): string {
+  const plain = code >= 0x20 && code < 0x7f ? String.fromCharCode(code) : `\\x${code.toString(16).padStart(2, '0')}`;
+  return `'${GO_ESCAPES[code] ?? plain}'`;
 }
 
 const UNIT_NS = { ns: 1, us: 1e3, µs: 1e3, ms: 1e6, s: 1e9, m: 60e9, h: 3600e9 } as const;

@@ -28,10 +28,10 @@ export async function commit(
   try {
     image = await parts.images.snapshots.commit(container.id, {
       config,
+      containerConfig: { ...configOf(EMPTY_CONFIG, container), cmd: container.spec.process.cmd },
       reference: options.reference,
       author: options.author,
       message: options.message,
-      createdBy: (container.spec.process.cmd ?? []).join(' '),
       parentId: container.imageId,
     });
   } finally {

@@ -51,7 +51,7 @@ const WORK = `
     await images.snapshots.create('c', base.id);
     const root = await images.snapshots.mount('c', { readOnly: false, volatile: false });
     await (await import('node:fs/promises')).writeFile(root + '/new', String(seed));
-    await images.snapshots.commit('c', { config: base.config, reference: 'b:' + i % 3, author: '', message: '', createdBy: '', parentId: base.id });
+    await images.snapshots.commit('c', { config: base.config, reference: 'b:' + i % 3, author: '', message: '', containerConfig: base.config, parentId: base.id });
     await images.snapshots.unmount('c');
     await images.snapshots.remove('c');
     const saved = [];

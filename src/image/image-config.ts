@@ -29,6 +29,8 @@ export interface ConfigFile {
   readonly osVersion: string;
   readonly dockerVersion: string;
   readonly config: ImageConfig;
+  /** Of the container that the image was made of; its cmd is the step that made it. Missing where it is not known. */
+  readonly containerConfig?: ImageConfig;
   readonly layers: readonly Digest[];
   readonly history: readonly ConfigHistory[];
 }
@@ -58,6 +60,7 @@ const HISTORY_MAX = 10_000;
 export function parseConfigFile(bytes: Uint8Array): ConfigFile {
   const whole = parseJsonObject(bytes, 'image config');
   const rootfs = object(whole, 'rootfs') ?? {};
+  const containerConfig = object(whole, 'container_config');
   const layers = strings(rootfs, 'diff_ids') ?? [];
   if (layers.length > LAYERS_MAX || !layers.every(isDigest)) throw wrong('rootfs.diff_ids');
   return {
@@ -70,6 +73,7 @@ export function parseConfigFile(bytes: Uint8Array): ConfigFile {
     osVersion: text(whole, 'os.version'),
     dockerVersion: text(whole, 'docker_version'),
     config: parseConfig(object(whole, 'config') ?? {}),
+    ...(containerConfig !== null && { containerConfig: parseConfig(containerConfig) }),
     layers,
     history: parseHistory(whole['history']),
   };
@@ -87,6 +91,7 @@ export function formatConfigFile(file: ConfigFile): Buffer {
       ...(file.comment !== '' && { comment: file.comment }),
       ...(file.dockerVersion !== '' && { docker_version: file.dockerVersion }),
       config: formatConfig(file.config),
+      ...(file.containerConfig !== undefined && { container_config: formatConfig(file.containerConfig) }),
       rootfs: { type: 'layers', diff_ids: file.layers },
       history: file.history.map((entry) => ({
         ...(entry.created !== '' && { created: entry.created }),

@@ -109,7 +109,7 @@ test('Snapshots: mount, change, diff, commit, run again', async () => {
     reference: 'snap:2',
     author: 'me',
     message: 'msg',
-    createdBy: 'sh',
+    containerConfig: { ...base.config, cmd: ['sh'] },
     parentId: base.id,
   });
   assert.equal(image.layers.length, 2);

@@ -4,7 +4,7 @@ import { decompress } from './compression.ts';
 import { applyChanges } from './config-change.ts';
 import { EMPTY_CONFIG, formatConfigFile, type ConfigFile } from './image-config.ts';
 import { HOST_PLATFORM, type ImageStores } from './image-stores.ts';
-import type { Digest, Image, Images, Snapshots } from './port.ts';
+import type { Digest, Image, Images, Snapshots, ImageConfig } from './port.ts';
 import { parseReference, withDefaultTag } from './reference.ts';
 import { EngineError } from '../core/engine-error.ts';
 
@@ -61,10 +61,11 @@ export async function deriveImage(
     osVersion: parent?.file.osVersion ?? '',
     dockerVersion: stores.dockerVersion,
     config: options.config,
+    containerConfig: options.containerConfig,
     layers: parent?.file.layers ?? [],
     history: [
       ...(parent?.file.history ?? []),
-      { created, createdBy: options.createdBy, author: options.author, comment: '', emptyLayer: true },
+      { created, createdBy: createdBy(options.containerConfig), author: options.author, comment: '', emptyLayer: true },
     ],
   };
   return stores.image(await stores.add(formatConfigFile(file), { parentId }));
@@ -101,15 +102,26 @@ export async function commitTop(
     osVersion: parent?.file.osVersion ?? '',
     dockerVersion: stores.dockerVersion,
     config: commit.config,
+    containerConfig: commit.containerConfig,
     layers: isEmpty ? diffIds : [...diffIds, layer.diffId],
     history: [
       ...(parent?.file.history ?? []),
-      { created, createdBy: commit.createdBy, author: commit.author, comment: commit.message, emptyLayer: isEmpty },
+      {
+        created,
+        createdBy: createdBy(commit.containerConfig),
+        author: commit.author,
+        comment: commit.message,
+        emptyLayer: isEmpty,
+      },
     ],
   };
   const record = await stores.add(formatConfigFile(file), { parentId: commit.parentId });
   if (reference !== null) stores.tag(reference, record.id);
   return stores.image(record);
+}
+
+function createdBy({ cmd }: ImageConfig): string {
+  return (cmd ?? []).join(' ');
 }
 
 /** The digest of 1,024 zeros, a tar without entries. */

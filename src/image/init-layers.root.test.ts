@@ -78,7 +78,7 @@ test('InitLayers: a container has the mount points and marks of Docker, and diff
     author: '',
     message: '',
     config: images.resolve(id).config,
-    createdBy: '',
+    containerConfig: { ...images.resolve(id).config, cmd: ['sh'] },
     parentId: images.resolve(id).id,
   };
   const image = await images.snapshots.commit('c1', options);

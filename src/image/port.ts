@@ -26,8 +26,9 @@ export interface Images {
     parentId: Digest,
     options: {
       readonly config: ImageConfig;
+      /** Its cmd, as one line, is what the history says. */
+      readonly containerConfig: ImageConfig;
       readonly author: string;
-      readonly createdBy: string;
       readonly platform: Platform | null;
     },
   ): Promise<Image>;
@@ -112,10 +113,11 @@ export interface Snapshots {
     containerId: string,
     options: {
       readonly config: ImageConfig;
+      /** Its cmd, as one line, is what the history says. */
+      readonly containerConfig: ImageConfig;
       readonly reference: string | null;
       readonly author: string;
       readonly message: string;
-      readonly createdBy: string;
       readonly parentId: Digest;
     },
   ): Promise<Image>;
@@ -186,6 +188,8 @@ export interface Image {
   readonly os: string;
   readonly osVersion: string;
   readonly config: ImageConfig;
+  /** Of the container that it was made of; its cmd is the step that made it. Missing where it is not known. */
+  readonly containerConfig?: ImageConfig;
   /** Uncompressed bytes of all layers. */
   readonly sizeBytes: number;
   /** diff IDs, bottom first. */

@@ -26,8 +26,9 @@ export async function retraceImage(
   using lease = stores.layers.lease();
   for (const id of source.chainIds) lease.hold(id);
   const kept = history.slice(0, at + 1);
+  const { containerConfig: _, ...rest } = source.file; // that of the last step
   const file = {
-    ...source.file,
+    ...rest,
     createdAt: next.created,
     config,
     dockerVersion: stores.dockerVersion,

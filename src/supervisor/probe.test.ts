@@ -6,7 +6,6 @@ import fc from 'fast-check';
 
 import { systemClock } from '../core/clock.ts';
 import { collectOutput, demultiplexer } from './probe-output.ts';
-import { goDuration } from './probe.ts';
 
 function frame(stream: number, payload: Buffer): Buffer {
   const header = Buffer.alloc(8);
@@ -35,16 +34,4 @@ test('collectOutput: keeps the first bytes and marks the cut', async () => {
   stream.end(Buffer.concat([frame(1, Buffer.alloc(4000, 'a')), frame(2, Buffer.alloc(200, 'b'))]));
   await output.finished(1_000, systemClock);
   assert.equal(output.text(), `${'a'.repeat(4000)}${'b'.repeat(96)}...`);
-});
-
-test('goDuration: prints what Go prints', () => {
-  const cases: readonly [number, string][] = [
-    [30_000, '30s'],
-    [1_500, '1.5s'],
-    [60_000, '1m0s'],
-    [500, '500ms'],
-    [90_500, '1m30.5s'],
-    [3_600_000, '1h0m0s'],
-  ];
-  for (const [ms, text] of cases) assert.equal(goDuration(ms), text);
 });

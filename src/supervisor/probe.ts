@@ -4,6 +4,7 @@
  */
 import { formatTime } from '../core/clock.ts';
 import { messageOf } from '../core/engine-error.ts';
+import { goDuration } from '../core/go-duration.ts';
 import { newId } from '../core/id.ts';
 import type { Container, ProbeResult } from '../lifecycle/container.ts';
 import type { Event } from '../lifecycle/event.ts';
@@ -160,16 +161,4 @@ export class Probe {
       logger.warn({ container: id, error: messageOf(error) }, 'a health check could not be killed');
     });
   }
-}
-
-/** As Go prints a time.Duration: "30s", "1.5s", "1m0s", "500ms". */
-export function goDuration(ms: number): string {
-  if (ms < 1) return `${Math.round(ms * 1000)}µs`;
-  if (ms < 1000) return `${ms}ms`;
-  const seconds = ms / 1000;
-  const hours = Math.floor(seconds / 3600);
-  const minutes = Math.floor(seconds / 60) % 60;
-  const rest = Number((seconds - Math.floor(seconds / 60) * 60).toFixed(9));
-  if (hours > 0) return `${hours}h${minutes}m${rest}s`;
-  return minutes > 0 ? `${minutes}m${rest}s` : `${rest}s`;
 }

@@ -194,6 +194,36 @@ test('build: --chown without a group is the group of that number or name', async
   for (const expected of ['/a 5 5\n', '/b 1001 77\n', '/c 1001 9\n']) assert(out.includes(expected), out);
 });
 
+test('build: what a step ran in is the container of its image, as versions before 1.45 show it', async () => {
+  const inspected = async (reference: string, version: string): Promise<readonly unknown[]> => {
+    const { json } = await daemon.api('GET', `/v${version}/images/${reference}/json`);
+    return [json.Config.Cmd, json.ContainerConfig.Cmd];
+  };
+  await build('FROM bb:1\nARG A\nRUN echo $A\n', { buildargs: '{"A":"1"}', t: 'ran:1' });
+  assert.deepEqual(await inspected('ran:1', '1.44'), [['sh'], ['|1', 'A=1', '/bin/sh', '-c', 'echo $A']]);
+  await build('FROM ran:1\nCMD ["x","y"]\n', { t: 'ran:2' });
+  assert.deepEqual(await inspected('ran:2', '1.44'), [
+    ['x', 'y'],
+    ['/bin/sh', '-c', '#(nop) ', 'CMD ["x" "y"]'],
+  ]);
+  await build('FROM bb:1\nENTRYPOINT ["a","b c"]\nHEALTHCHECK --interval=90s --retries=3 CMD x\n', { t: 'ran:4' });
+  assert.deepEqual(
+    (await daemon.ok('history', '--no-trunc', '--format', '{{.CreatedBy}}', 'ran:4')).split('\n').slice(0, 2),
+    [
+      `/bin/sh -c #(nop)  HEALTHCHECK &{["CMD-SHELL" "x"] "1m30s" "0s" "0s" "0s" '\\x03'}`,
+      '/bin/sh -c #(nop)  ENTRYPOINT ["a" "b c"]',
+    ],
+  );
+  const archive = `${daemon.directory}/ran.tar`;
+  await daemon.ok('save', '-o', archive, 'ran:1');
+  await daemon.ok('rmi', 'ran:2', 'ran:1');
+  await daemon.ok('load', '-i', archive);
+  assert.deepEqual(await inspected('ran:1', '1.44'), [['sh'], ['|1', 'A=1', '/bin/sh', '-c', 'echo $A']]);
+  await daemon.ok('create', '--name', 'committed', 'bb:1', 'echo', 'z');
+  await daemon.ok('commit', '-c', 'CMD ["w"]', 'committed', 'ran:3');
+  assert.deepEqual(await inspected('ran:3', '1.44'), [['w'], ['echo', 'z']]);
+});
+
 test('build: WORKDIR makes its directory in the image', async () => {
   const lines = await build('FROM bb:1 AS a\nWORKDIR /made/here\nFROM bb:1\nCOPY --from=a /made /made\nRUN ls /made\n');
   assert(printed(lines).includes('here\n'), JSON.stringify(lines));

@@ -24,7 +24,10 @@ export function formatImageInspect(image: Image, layerDirectories: readonly stri
     Created: image.createdAt || (minor < 44 ? ZERO_TIME : undefined),
     Container: minor < 45 ? '' : undefined,
     // moby has it up to 1.44. docker-compose 1.29, which asks for the newest version, fails without it, so it stays.
-    ContainerConfig: formatImageConfig(image.config, CONTAINER_CONFIG_MINOR_MAX),
+    ContainerConfig: formatImageConfig(
+      (minor < 45 ? image.containerConfig : undefined) ?? image.config,
+      CONTAINER_CONFIG_MINOR_MAX,
+    ),
     DockerVersion: image.dockerVersion,
     Author: image.author,
     Config: formatImageConfig(image.config, minor),
