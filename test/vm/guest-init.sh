@@ -35,7 +35,9 @@ done
 cat >/usr/local/bin/musl-gcc <<END
 #!/bin/sh
 while [ \$# -gt 0 ]; do case \$1 in -o) out=\$2; shift ;; *.c) source=\$1 ;; esac; shift; done
-exec cp "$LSVM_TREE/dist/\$(basename "\$source" .c)" "\$out"
+name=\$(basename "\$source" .c)
+[ "\$name" != exec ] || name=exec-helper
+exec cp "$LSVM_TREE/dist/\$name" "\$out"
 END
 chmod 755 /usr/local/bin/musl-gcc
 cd "$LSVM_TREE" || exit 1
