@@ -31,13 +31,14 @@ export async function openContext(
 ): Promise<{ readonly context: CopySource; readonly dockerfile: Dockerfile }> {
   const root = await mkdtemp(join(needs.scratchDir, 'context-'));
   cleanup.defer(() => needs.removeTree(root));
-  const name = await fillContext(needs, request, root);
+  const asked = await fillContext(needs, request, root);
   const archive = needs.treeArchive;
+  const { name, text } = await readDockerfile(archive, root, asked);
   const rules = parseIgnore((await readTextFile(archive, root, IGNORE_FILE)) ?? '');
   // What else it excludes the client did not send: moby takes out no more than these two.
-  const hidden = new Set([IGNORE_FILE, name].filter((path) => isIgnored(rules, path)));
-  const context = { archive, root, hidden, isContext: true };
-  return { context, dockerfile: await readDockerfile(context, name) };
+  const paths = [IGNORE_FILE, posix.resolve('/', name).slice(1)];
+  const hidden = new Set(paths.filter((path) => isIgnored(rules, path)));
+  return { context: { archive, root, hidden, isContext: true }, dockerfile: parseDockerfile(text, asked) };
 }
 
 /** Returns what its Dockerfile is called. */
@@ -53,14 +54,18 @@ async function fillContext({ fetch, treeArchive }: ContextNeeds, request: BuildR
   return request.dockerfile || DOCKERFILE;
 }
 
-async function readDockerfile({ archive, root }: CopySource, name: string): Promise<Dockerfile> {
+async function readDockerfile(
+  archive: TreeArchive,
+  root: string,
+  asked: string,
+): Promise<{ readonly name: string; readonly text: string }> {
   // Read through the archive: a Dockerfile that is a link to the host's files must not be followed.
   // "dockerfile" will do where nobody named one, as moby has it.
-  const text =
-    (await readTextFile(archive, root, name)) ??
-    (name === DOCKERFILE ? await readTextFile(archive, root, DOCKERFILE.toLowerCase()) : null);
-  if (text === null) throw new EngineError('BODY_INVALID', `Cannot locate specified Dockerfile: ${name}`);
-  return parseDockerfile(text, name);
+  for (const name of asked === DOCKERFILE ? [asked, asked.toLowerCase()] : [asked]) {
+    const text = await readTextFile(archive, root, name);
+    if (text !== null) return { name, text };
+  }
+  throw new EngineError('BODY_INVALID', `Cannot locate specified Dockerfile: ${asked}`);
 }
 
 /** null when there is no such file. */

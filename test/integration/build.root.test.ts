@@ -161,6 +161,15 @@ test('build: a .dockerignore takes out itself and the Dockerfile; what else it n
     { nocache: '1' },
     { '.dockerignore': '**\n!dir/kept\n', 'a.txt': '', 'dir/kept': '', 'dir/other': '' },
   );
+  const named = await post(
+    {
+      'sub/dockerfile': 'FROM bb:1\nCOPY sub /sub\nRUN ls -A /sub\n',
+      'sub/kept': '',
+      '.dockerignore': '**/dockerfile',
+    },
+    { dockerfile: './sub/dockerfile', nocache: '1' },
+  );
+  assert(named.text.includes('kept\\n') && !named.text.includes('"dockerfile\\n'), named.text);
   const found = printed(lines).filter((line) => line.startsWith('/'));
   assert.deepEqual(found.join(''), '/all/a.txt\n/all/dir/kept\n/all/dir/other\n/dir/kept\n/dir/other\n/some/a.txt\n');
 });
