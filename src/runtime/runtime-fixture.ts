@@ -22,6 +22,7 @@ import { NO_RESOURCES, type HostSpec, type ProcessSpec } from '../core/container
 import { silent } from '../core/log.ts';
 import { openKernel } from '../kernel/kernel.ts';
 import type { Kernel } from '../kernel/port.ts';
+import { openApparmor } from './apparmor.ts';
 import { readHostFacts } from './host-facts.ts';
 import { openRuntime } from './oci-runtime.ts';
 import type { Launch, Runtime, RuntimeEvent } from './port.ts';
@@ -95,6 +96,7 @@ export async function open(
     execHelperPath: helper,
     runtimes,
     logger: silent,
+    ...(facts.apparmor ? { apparmor: openApparmor(execRoot, silent) } : {}),
   });
   const events: RuntimeEvent[] = [];
   const waiting = new Set<() => void>();

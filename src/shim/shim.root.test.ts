@@ -476,14 +476,14 @@ test('spawnShim: works with a state directory longer than a socket address', asy
 test('spawnShim: a runtime that is killed fails the start, and what it started is undone', async () => {
   const container = fixture.container({ args: ['sleep', '1000'] });
   const slow = join(fixture.directory, 'slow-runtime');
-  writeFileSync(slow, `#!/bin/sh\ncase "$*" in *run*--detach*) echo half done >&2; exec sleep 100;; esac\n`, {
-    mode: 0o755,
-  });
+  const said = join(fixture.directory, 'said');
+  const script = `#!/bin/sh\ncase "$*" in *run*--detach*) echo half done >&2; : >${said}; exec sleep 100;; esac\n`;
+  writeFileSync(slow, script, { mode: 0o755 });
   const starting = container.start({ runtimePath: slow });
   let found = null;
   while (found === null) {
     await sleep(20);
-    found = await connectShim(container.stateDir, container.onEvent);
+    found = existsSync(said) ? await connectShim(container.stateDir, container.onEvent) : null;
   }
   assert.equal(found.state.pid, 0);
   found.connection.signal(9);
