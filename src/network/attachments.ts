@@ -12,17 +12,18 @@ import type { Logger } from '../core/log.ts';
 import type { Kernel } from '../kernel/port.ts';
 import type { Collection } from '../store/port.ts';
 import { parseAddress } from './address.ts';
-import { allocateEndpoint, defaultGateways, gatewayOf, linkLines, namesOf } from './endpoint.ts';
+import { allocateEndpoint, defaultGateways, gatewayOf, namesOf } from './endpoint.ts';
 import { ENDPOINT_DEFAULT } from './endpoint-spec.ts';
 import type { FilePlan, FileWriter } from './file-writer.ts';
 import type { Interfaces } from './interfaces.ts';
+import { LegacyLinks, type LegacyLinksOptions } from './legacy-links.ts';
 import type { LiveNetwork } from './live-network.ts';
 import type { Attached, AttachRequest, EndpointState, Network } from './port.ts';
 import type { Publisher } from './publisher.ts';
 import { newSandbox, type EndpointRecord, type SandboxRecord } from './records.ts';
 import type { Resolvers } from './dns/resolvers.ts';
 
-export interface AttachmentOptions {
+export interface AttachmentOptions extends LegacyLinksOptions {
   readonly kernel: Kernel;
   readonly execRoot: string;
   readonly sandboxes: Collection<SandboxRecord>;
@@ -32,7 +33,6 @@ export interface AttachmentOptions {
   readonly files: FileWriter;
   readonly logger: Logger;
   readonly resolve: (nameOrId: string) => LiveNetwork;
-  readonly byId: (id: string) => LiveNetwork | undefined;
   /** See PublishTarget. */
   readonly relaysIpv6: () => boolean;
   /** --allow-direct-routing */
@@ -47,9 +47,11 @@ export class Attachments {
   readonly #told = new Set<string>();
   /** Last change per container: connect and disconnect wait for each other. */
   readonly #tails = new Map<string, Promise<unknown>>();
+  readonly #links: LegacyLinks;
 
   constructor(options: AttachmentOptions) {
     this.#options = options;
+    this.#links = new LegacyLinks(options, this.#live);
   }
 
   get(containerId: string): SandboxRecord | undefined {
@@ -160,6 +162,7 @@ export class Attachments {
     const { files } = this.#options;
     files.assume(sandbox.filesDir, this.#filesOf(sandbox));
     await this.#options.publisher.adopt(containerId, sandbox.mappings);
+    await this.#links.open(sandbox);
     if (sandbox.resolverPort === 0 || sandbox.namespacePath === null) return;
     // After a reboot of the host the record is all that is left; who finds the container dead gives it back.
     if (!(await exists(sandbox.namespacePath))) return;
@@ -204,7 +207,11 @@ export class Attachments {
       if (sandbox === undefined) return;
       const links = sandbox.links.filter(({ aliases: [first] }) => first !== alias);
       if (links.length === sandbox.links.length) return;
-      await this.#options.files.rewrite(sandbox.filesDir, this.#filesOf(this.#save({ ...sandbox, links })));
+      const changed = this.#save({ ...sandbox, links });
+      await Promise.all([
+        this.#options.files.rewrite(sandbox.filesDir, this.#filesOf(changed)),
+        this.#links.open(changed),
+      ]);
     });
   }
 
@@ -323,7 +330,7 @@ export class Attachments {
     changed = { ...changed, upstreams: plan.upstreams };
     if (this.#needsResolver(changed) && changed.resolverPort === 0)
       changed = { ...changed, resolverPort: await resolvers.start(changed, 0) };
-    this.#save(changed);
+    await this.#tellLinked(this.#save(changed));
   }
 
   async #unplug(sandbox: SandboxRecord, endpoint: EndpointRecord): Promise<void> {
@@ -360,6 +367,7 @@ export class Attachments {
     );
     const outcomes = await Promise.allSettled([
       publisher.withdraw(containerId),
+      this.#links.close(sandbox),
       resolvers.stop(containerId),
       interfaces.letGo(sandbox, isShared),
     ]);
@@ -391,17 +399,17 @@ export class Attachments {
     network.release(state.ipv6Address);
   }
 
-  /** Containers that are linked to this one have its address in their hosts file. */
+  /** Containers that are linked to this one have its address in their hosts file, and reach its ports. */
   async #tellLinked(sandbox: SandboxRecord): Promise<void> {
-    const { files } = this.#options;
-    for (const other of this.#live.values()) {
-      if (!other.links.some(({ containerId }) => containerId === sandbox.containerId)) continue;
-      await files.rewrite(other.filesDir, this.#filesOf(other));
+    await this.#links.open(sandbox);
+    for (const parent of this.#links.parents(sandbox)) {
+      await this.#options.files.rewrite(parent.filesDir, this.#filesOf(parent));
+      await this.#links.open(parent);
     }
   }
 
   #filesOf(sandbox: SandboxRecord): FilePlan {
-    const context = { internal: this.#needsResolver(sandbox), links: linkLines(sandbox, this.#live) };
+    const context = { internal: this.#needsResolver(sandbox), links: this.#links.lines(sandbox) };
     return this.#options.files.plan(sandbox, context);
   }
 

@@ -127,17 +127,3 @@ function freeInterface(sandbox: SandboxRecord, prefix: string): string {
   const taken = new Set(sandbox.endpoints.map(({ state }) => state.interfaceName));
   for (let number = 0; ; number++) if (!taken.has(`${prefix}${number}`)) return `${prefix}${number}`;
 }
-
-/** Legacy links: only the default bridge writes them to the hosts file; elsewhere the resolver knows them. */
-export function linkLines(
-  sandbox: SandboxRecord,
-  live: ReadonlyMap<string, SandboxRecord>,
-): { address: string; names: string }[] {
-  return sandbox.links.flatMap(({ containerId, aliases }) => {
-    const other = live.get(containerId);
-    const shared = other?.endpoints.find(({ networkName }) => networkName === 'bridge');
-    return shared === undefined || shared.state.ipv4Address === ''
-      ? []
-      : [{ address: shared.state.ipv4Address, names: aliases.join(' ') }];
-  });
-}

@@ -8,9 +8,11 @@ import type { ForwardChain } from './forward-chain.ts';
 import {
   deleteTable,
   emptyTable,
+  linkElements,
   mappingElements,
   networkElements,
   type FirewallNetwork,
+  type LinkedPort,
   type PortMapping,
 } from './ruleset.ts';
 
@@ -22,6 +24,7 @@ export class Firewall {
   readonly #forgetUdpFlows: (ports: readonly number[]) => Promise<void>;
   readonly #networks = new Map<string, FirewallNetwork>();
   readonly #mappings = new Map<string, readonly PortMapping[]>();
+  readonly #links = new Map<string, readonly LinkedPort[]>();
   /** Families whose table exists. */
   readonly #made = new Set<Family>();
   #tail: Promise<unknown> = Promise.resolve();
@@ -104,6 +107,23 @@ export class Firewall {
     });
   }
 
+  /** Replaces what the legacy links of one container open to it. */
+  async setLinks(containerId: string, links: readonly LinkedPort[]): Promise<void> {
+    if (links.length === 0 && !this.#links.has(containerId)) return;
+    await this.#queue(async () => {
+      const before = this.#links.get(containerId) ?? [];
+      if (links.length === 0) this.#links.delete(containerId);
+      else this.#links.set(containerId, links);
+      const script = [...this.#made]
+        .map(
+          (family) =>
+            linkElements('delete', this.#table, family, before) + linkElements('add', this.#table, family, links),
+        )
+        .join('');
+      await this.#apply(script);
+    });
+  }
+
   remove(): Promise<void> {
     return this.#queue(async () => {
       const script = [...this.#made].map((family) => deleteTable(this.#table, family)).join('');
@@ -145,6 +165,7 @@ export class Firewall {
       script += deleteTable(this.#table, family) + emptyTable(this.#table, family);
       for (const network of this.#networks.values()) script += networkElements('add', this.#table, family, network);
       script += mappingElements('add', this.#table, family, [...this.#mappings.values()].flat());
+      script += linkElements('add', this.#table, family, [...this.#links.values()].flat());
     }
     if (script !== '') await this.#nftables.run(script);
     for (const family of families) this.#made.add(family);

@@ -165,6 +165,7 @@ export async function openNetworks(options: NetworksOptions): Promise<Networks> 
     sandboxes,
     interfaces,
     publisher,
+    firewall,
     resolvers,
     files,
     logger,

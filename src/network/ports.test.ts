@@ -4,7 +4,7 @@ import { test } from 'node:test';
 import { parseAddress } from './address.ts';
 import { HostPorts, type HostAddress } from './host-ports.ts';
 import { parseExposedPort, portWishes } from './port-spec.ts';
-import { mappingElements, networkElements, tableName, type PortMapping } from './ruleset.ts';
+import { linkElements, mappingElements, networkElements, tableName, type PortMapping } from './ruleset.ts';
 
 const at = (text: string): HostAddress => ({ address: parseAddress(text)!, relayTo: null });
 
@@ -165,6 +165,14 @@ test('networkElements: an internal network is never masqueraded; a source of its
   assert.match(networkElements('add', 't', 4, out), /^add element ip t sources { 10\.0\.0\.0\/24 : 192\.0\.2\.7 }$/m);
   assert.match(networkElements('delete', 't', 4, out), /^delete element ip t sources { 10\.0\.0\.0\/24 }$/m);
   assert.doesNotMatch(networkElements('add', 't', 4, out), /masqueraded/);
+});
+
+test('linkElements: from one container to a port of another, once, and IPv4 alone', () => {
+  const link = { bridge: 'b0', from: '10.0.0.3', to: '10.0.0.2', protocol: 'tcp' as const, port: 80 };
+  const element = '{ "b0" . 10.0.0.3 . 10.0.0.2 . tcp . 80 }';
+  assert.equal(linkElements('add', 't', 4, [link, link]), `add element ip t linked ${element}\n`);
+  assert.equal(linkElements('delete', 't', 4, [link]), `delete element ip t linked ${element}\n`);
+  assert.equal(linkElements('add', 't', 6, [link]), '');
 });
 
 test('tableName: bridges of different names never share a table', () => {

@@ -10,6 +10,7 @@
  * - postrouting: leaving a network is masqueraded (or has the source that was asked for); so is a published port that is used from its own network or from
  *   127.0.0.1, or the answer would not come back this way.
  * - forward: into a bridge goes what is established, comes from the same network or was published. All else is dropped.
+ *   Where containers of a network are kept apart, a legacy link opens the ports of the one to the other.
  */
 import {
   formatAddress,
@@ -56,6 +57,15 @@ export interface PortMapping {
   readonly nat: boolean;
 }
 
+/** A legacy link's way to an exposed port, on a bridge whose containers do not reach each other otherwise. */
+export interface LinkedPort {
+  readonly bridge: string;
+  readonly from: string;
+  readonly to: string;
+  readonly protocol: Protocol;
+  readonly port: number;
+}
+
 /** From this many ports in a row (the same inside and outside) on, one interval replaces the elements. */
 const RUN_LENGTH_MIN = 16;
 
@@ -79,6 +89,7 @@ export function emptyTable(table: string, family: Family): string {
   return `table ${ip} ${table} {
   set bridges { type ifname; }
   set peers { type ifname . ifname; }
+  set linked { type ifname . ${address} . ${address} . inet_proto . inet_service; }
   set internal { type ifname; }
   set unprotected { type ifname; }
   set own { type ${address} . ifname; flags interval; }
@@ -121,6 +132,7 @@ export function emptyTable(table: string, family: Family): string {
   chain towards {
     ct state established,related accept
     iifname . oifname @peers accept
+    iifname . ${ip} saddr . ${ip} daddr . meta l4proto . th dport @linked accept
     iifname @internal drop
     oifname @internal drop
     ct status dnat accept
@@ -196,6 +208,25 @@ export function mappingElements(
     }
   }
   return formatElements(verb, table, family, elements);
+}
+
+/** Links are IPv4's alone, as Docker's. */
+export function linkElements(
+  verb: 'add' | 'delete',
+  table: string,
+  family: Family,
+  links: readonly LinkedPort[],
+): string {
+  if (family === 6) return '';
+  const elements = links.map(
+    ({ bridge, from, to, protocol, port }) => `"${bridge}" . ${from} . ${to} . ${protocol} . ${port}`,
+  );
+  return formatElements(
+    verb,
+    table,
+    family,
+    [...new Set(elements)].map((element) => ['linked', element] as const),
+  );
 }
 
 /** Ports in a row of one container that keep their number and listen on every address. */

@@ -156,6 +156,47 @@ test('--bridge: one that was there keeps its address and stays; --icc=false and 
   assert.match(await hosts.in('a', 'ip', 'addr', 'show', 'lan0'), /inet 10\.69\.0\.9\/24/);
 });
 
+test('--icc=false: a legacy link opens what the other exposes, to who has it, until it goes', async (t) => {
+  await using hosts = await Hosts.make();
+  const filtered = await hosts.in('a', 'sh', '-c', 'cat /proc/sys/net/bridge/bridge-nf-call-iptables || true');
+  if (filtered.trim() !== '1')
+    return t.skip('packets on bridges are not filtered here: ports of bridges are kept apart');
+  await using d = await TestDaemon.startIn(hosts.path('a'), '--icc=false');
+  await d.image();
+  await d.ok('run', '-d', '--name', 'db', '--expose', '80', 'bb:1', 'sleep', '600');
+  await d.ok('run', '-d', '--name', 'web', '--link', 'db:pg', 'bb:1', 'sleep', '600');
+  await d.ok('run', '-d', '--name', 'other', 'bb:1', 'sleep', '600');
+  const [web, other] = [await d.namespace('web'), await d.namespace('other')];
+  const addressOf = (name: string): Promise<string> =>
+    d.inspect(name, '{{.NetworkSettings.Networks.bridge.IPAddress}}');
+  const serve = async (name: string, ...ports: readonly number[]): Promise<string> => {
+    for (const port of ports) await hosts.serve(await d.namespace(name), name, port);
+    return addressOf(name);
+  };
+  const [db, ownAddress] = [await serve('db', 80, 81), await addressOf('web')];
+  const look = async (): Promise<string[]> =>
+    Promise.all([hosts.ask(web, db, 80), hosts.ask(web, db, 81), hosts.ask(other, db, 80)]);
+  assert.deepEqual(await look(), [`db ${ownAddress}`, 'refused', 'refused']);
+  await d.down('SIGKILL');
+  await d.up();
+  assert.deepEqual(await look(), [`db ${ownAddress}`, 'refused', 'refused']);
+
+  // Another has its address now, and it another one.
+  await d.ok('stop', '-t', '0', 'db');
+  await d.ok('run', '-d', '--name', 'squatter', '--expose', '80', 'bb:1', 'sleep', '600');
+  assert.equal(await serve('squatter', 80), db);
+  assert.equal(await hosts.ask(web, db, 80), 'refused');
+  await d.ok('start', 'db');
+  const moved = await serve('db', 80);
+  assert.notEqual(moved, db);
+  assert.equal(await hosts.ask(web, moved, 80), `db ${ownAddress}`);
+  await d.ok('network', 'disconnect', 'bridge', 'db');
+  await d.ok('network', 'connect', 'bridge', 'db');
+  assert.equal(await hosts.ask(web, await addressOf('db'), 80), `db ${ownAddress}`);
+  await d.ok('rm', '--link', 'web/pg');
+  assert.equal(await hosts.ask(web, await addressOf('db'), 80), 'refused');
+});
+
 test('options that cannot be are refused before anything is made', async () => {
   for (const [argv, message] of [
     [['--bip=10.0.0.0/24'], /invalid --bip: 10\.0\.0\.0\/24/],
