@@ -4,7 +4,7 @@
  * the run ends is packed in the next one. One file at a time, and nothing waits for it.
  */
 import { constants } from 'node:fs';
-import { open, readdir, rm, stat } from 'node:fs/promises';
+import { open, readdir, rename, rm, stat } from 'node:fs/promises';
 import { basename, dirname, join } from 'node:path';
 import { pipeline } from 'node:stream/promises';
 import { createGzip } from 'node:zlib';
@@ -74,21 +74,27 @@ export class Compressor implements AsyncDisposable {
     }
   }
 
+  /**
+   * The file stays open until the copy was taken: its inode is how it is known, and must not become another file's
+   * meanwhile. It may be gone already: a file that is being replaced is still there for a moment after its copy was taken.
+   */
   async #pack(inode: bigint): Promise<void> {
-    const copy = `${this.#options.file.path}.${inode}.tmp`;
+    const base = `${this.#options.file.path}.${inode}`;
     const handle = await this.#openInode(inode);
     if (handle === null) return;
     try {
       const flags = constants.O_WRONLY | constants.O_CREAT | constants.O_EXCL | constants.O_NOFOLLOW;
-      const to = (await open(copy, flags, 0o640)).createWriteStream();
+      const to = (await open(`${base}.part`, flags, 0o640)).createWriteStream();
       const from = handle.createReadStream({ autoClose: false, start: 0 });
       await pipeline(from, createGzip(), to, { signal: this.#stop.signal });
+      // Under the name that is taken only once it is whole, whoever asked for it.
+      await rename(`${base}.part`, `${base}.tmp`);
+      if (this.#options.replace(inode)) return await this.#gone(`${base}.tmp`);
     } finally {
       await handle.close();
     }
-    if (this.#options.replace(inode)) return this.#gone(copy);
     // The run is about to begin, or to end.
-    await rm(copy, { force: true });
+    await rm(`${base}.tmp`, { force: true });
     await this.#pause();
   }
 
@@ -164,7 +170,7 @@ export class Compressor implements AsyncDisposable {
     const { path } = this.#options.file;
     const directory = dirname(path);
     for (const name of await readdir(directory).catch(() => [])) {
-      if (!name.startsWith(`${basename(path)}.`) || !/\.\d+\.tmp$/.test(name)) continue;
+      if (!name.startsWith(`${basename(path)}.`) || !/\.\d+\.(?:part|tmp)$/.test(name)) continue;
       await rm(join(directory, name), { force: true }); // oxlint-disable-line no-await-in-loop
     }
   }

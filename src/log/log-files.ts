@@ -27,27 +27,36 @@ export interface LogFile {
 export async function openLogFiles(options: LogFileOptions): Promise<LogFile[]> {
   for (let attempt = 1; ; attempt++) {
     const files: LogFile[] = [];
-    // From the newest: a rotation in between shows as one inode met twice.
+    let first: LogFile | null = null;
+    // From the newest: a rotation in between shows as one inode met twice, or as another that is the newest.
     for (let i = 0, misses = 0; i < options.maxFiles && misses < MISSES_MAX; i++) {
       const name = i === 0 ? options.path : `${options.path}.${i}`;
       // oxlint-disable-next-line no-await-in-loop
       const file = (await tryOpen(name, false)) ?? (i === 0 ? null : await tryOpen(`${name}.gz`, true));
+      if (i === 0) first = file;
       if (file !== null) files.push(file);
       else misses++;
     }
-    const isConsistent = new Set(files.map((file) => file.inode)).size === files.length;
-    if (isConsistent || attempt === OPEN_ATTEMPTS) {
-      const seen = new Set<bigint>();
-      const unique: LogFile[] = [];
-      for (const file of files) {
-        if (seen.has(file.inode)) await file.handle.close(); // oxlint-disable-line no-await-in-loop
-        else unique.push(file);
-        seen.add(file.inode);
-      }
-      return unique.toReversed();
-    }
+    // A file that was packed in between has another inode: without a rotation it has no other place.
+    const newest = await inodeOf(options.path); // oxlint-disable-line no-await-in-loop
+    const isSame = newest === (first === null ? null : first.inode);
+    if (isSame && new Set(files.map((file) => file.inode)).size === files.length) return files.toReversed();
+    if (attempt === OPEN_ATTEMPTS) return await withoutDoubles(files); // oxlint-disable-line no-await-in-loop
     await closeAll(files); // oxlint-disable-line no-await-in-loop
   }
+}
+
+/** Oldest first, each content once, plain or packed. */
+async function withoutDoubles(files: readonly LogFile[]): Promise<LogFile[]> {
+  const seen = new Set<string>();
+  const unique: LogFile[] = [];
+  for (const file of files.toReversed()) {
+    const signature = await signatureOf(file); // oxlint-disable-line no-await-in-loop
+    if (signature !== '' && seen.has(signature)) await file.handle.close(); // oxlint-disable-line no-await-in-loop
+    else unique.push(file);
+    seen.add(signature);
+  }
+  return unique;
 }
 
 export async function closeAll(files: readonly LogFile[]): Promise<void> {

@@ -134,9 +134,10 @@ class LogReading {
     return true;
   }
 
-  /** All but the last, which is followed. */
+  /** All but the last, which is followed; unless it is packed, as nothing more comes to it then. */
   async *#entriesOfAll(files: readonly LogFile[]): AsyncGenerator<LogEntry[]> {
-    for (const file of files.slice(0, -1)) {
+    for (const file of files) {
+      if (file === files.at(-1) && !file.isCompressed) return;
       yield* this.#entries(readChunks(file, 0));
       if (this.#isDone()) return;
       this.#dropRest();

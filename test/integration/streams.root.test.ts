@@ -308,19 +308,32 @@ test('logs: since, until and tail over rotated and compressed files', async () =
   }
 });
 
+/** Where lines that are to be 1, 2, 3 … are not. */
+function gaps(text: string): string {
+  const numbers = text.trim().split('\n').map(Number);
+  const found = numbers.flatMap((n, i) =>
+    n === (numbers[i - 1] ?? 0) + 1 ? [] : [`${n} after ${numbers[i - 1] ?? 0}`],
+  );
+  return `${numbers.length} lines: ${[...found, `the last is ${numbers.at(-1)}`].join(', ')}`;
+}
+
 test('logs --follow: every line once, in order, while files rotate and are packed under it', async () => {
   const lines = 15_000;
   const options = ['--log-opt', 'max-size=64k', '--log-opt', 'max-file=60', '--log-opt', 'compress=true'];
-  const script = `sleep 1; i=0; while [ $i -lt ${lines} ]; do i=$((i+1)); echo $i; done; sleep 1`;
+  // It lives until files have been packed: at its end what is not stays as it is.
+  const script = `sleep 1; i=0; while [ $i -lt ${lines} ]; do i=$((i+1)); echo $i; done; until [ -e /packed ]; do sleep 0.1; done`;
   const id = await d.ok('run', '-d', ...options, 'bb:1', 'sh', '-c', script);
-  const followed = await d.dockerWith({ timeoutMs: 120_000 }, 'logs', '--follow', id);
-  const expected = `${Array.from({ length: lines }, (_, i) => i + 1).join('\n')}\n`;
-  assert(followed.stdout === expected, `${followed.stdout.length} bytes followed, not ${expected.length}`);
-  const { stdout } = await d.docker('logs', id);
-  assert(stdout === expected, `${stdout.length} bytes read, not ${expected.length}`);
+  const follower = d.dockerWith({ timeoutMs: 120_000 }, 'logs', '--follow', id);
   const directory = join(await d.inspect(id, '{{.LogPath}}'), '..');
-  const names = readdirSync(directory).filter((name) => name.includes('-json.log'));
-  assert(names.some((name) => name.endsWith('.gz')) && !names.some((name) => name.endsWith('.tmp')), names.join());
+  const files = (): string[] => readdirSync(directory).filter((name) => name.includes('-json.log'));
+  await eventually('a rotated file is packed', () => files().some((name) => name.endsWith('.gz')), 60_000);
+  await d.ok('exec', id, 'touch', '/packed');
+  const followed = await follower;
+  const { stdout } = await d.docker('logs', id);
+  const expected = `${Array.from({ length: lines }, (_, i) => i + 1).join('\n')}\n`;
+  assert(stdout === expected, `read, ${gaps(stdout)}`);
+  assert(followed.stdout === expected, `followed, ${gaps(followed.stdout)}, code ${followed.code}: ${followed.stderr}`);
+  assert(!files().some((name) => name.endsWith('.tmp')), files().join());
   await d.ok('rm', '-f', id);
 });
 
