@@ -80,6 +80,9 @@ export function daemonOptions(flags: Values, file: Values): DaemonOptions {
   }
   const fallback: Values = Object.fromEntries(OPTIONS.map((option) => [option.flag, option.fallback]));
   const v = { ...fallback, ...file, ...flags } as Record<(typeof OPTIONS)[number]['flag'], never>;
+  // For config files of dockerd: what they ask for is what there is, or is refused.
+  if (v['storage-driver'] !== '') oneOf('storage-driver', v['storage-driver'], ['overlay2']);
+  if (v['selinux-enabled']) throw invalid('--selinux-enabled is not supported: containers get no SELinux labels');
   const hosts = (v['host'] as string[]).length > 0 ? (v['host'] as string[]) : ['unix:///run/longshore.sock'];
   const options: DaemonOptions = {
     hosts: hosts.map(parseHost),

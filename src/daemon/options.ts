@@ -252,6 +252,21 @@ export const OPTIONS = [
     help: 'Remap containers by the subordinate IDs of user, user:group, uid:gid, or "default" (dockremap)',
   },
   {
+    flag: 'storage-driver',
+    short: 's',
+    kind: 'text',
+    fallback: 'overlay2',
+    group: 'Images',
+    help: 'overlay2 is the one there is',
+  },
+  {
+    flag: 'selinux-enabled',
+    kind: 'flag',
+    fallback: false,
+    group: 'Running containers',
+    help: 'Refused: containers get no SELinux labels',
+  },
+  {
     flag: 'init-path',
     kind: 'text',
     fallback: '',

@@ -33,7 +33,7 @@ test('parseFlags: takes the forms that dockerd takes', () => {
 
 test('parseFlags: refuses by name what it does not honour', () => {
   for (const [argv, message] of [
-    [['--storage-driver', 'zfs'], /unknown flag: --storage-driver/],
+    [['--storage-opt', 'dm.fs=x'], /unknown flag: --storage-opt/],
     [['--mtu', 'big'], /invalid argument "big" for "--mtu"/],
     [['--host'], /flag needs an argument: --host/],
     [['--debug=maybe'], /invalid argument "maybe"/],
@@ -96,7 +96,10 @@ test('networkSettings: defaults of networks, and what cannot be honoured', () =>
   assert.deepEqual(settings('--iptables=false').networks.tables, { 4: false, 6: true });
   const gateways = ['--host-gateway-ip=10.0.0.1', '--host-gateway-ip=fd00::1'];
   assert.deepEqual(settings(...gateways).networks.hostGateways, ['10.0.0.1', 'fd00::1']);
+  assert.doesNotThrow(() => settings('--storage-driver=overlay2', '--selinux-enabled=false'));
   for (const [argv, message] of [
+    [['--storage-driver=zfs'], /--storage-driver: zfs is none of overlay2/],
+    [['--selinux-enabled'], /--selinux-enabled is not supported/],
     [['--firewall-backend=iptables'], /--firewall-backend=iptables is not supported/],
     [['--host-gateway-ip=10.0.0.1', '--host-gateway-ip=10.0.0.2'], /only one IPv4 host gateway IP address/],
     [['--default-gateway=fd00::1'], /--default-gateway: an IPv4 address is needed/],
