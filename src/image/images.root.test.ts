@@ -79,6 +79,24 @@ test('Images.importTar: becomes an image that resolves by name, ID and prefix, w
   );
 });
 
+test('Snapshots: a commit of what did not change makes no layer, and leaves none', async () => {
+  const base = await images.importTar({
+    source: tarOf('echo 1 >a'),
+    reference: 'same:1',
+    message: '',
+    changes: [],
+    platform: null,
+  });
+  await images.snapshots.create('same', base.id, { init: false });
+  const { config } = base;
+  const options = { config, reference: null, author: '', message: '', containerConfig: config, parentId: base.id };
+  const image = await images.snapshots.commit('same', options);
+  await images.snapshots.remove('same');
+  assert.deepEqual(image.layers, base.layers);
+  const unused = (await images.verify!()).filter((problem) => problem.endsWith('nothing uses it'));
+  assert.deepEqual(unused, []);
+});
+
 test('Snapshots: mount, change, diff, commit, run again', async () => {
   const base = await images.importTar({
     source: tarOf('mkdir d keep; echo 1 >d/a; echo 2 >d/b; echo 3 >gone; chmod 701 .'),

@@ -1,5 +1,4 @@
 /** `docker import` and `docker commit`: one new layer and a config become an image. Source: moby v28 daemon/images/image_import.go, image_commit.go. */
-import { chainIdOf } from './digest.ts';
 import { decompress } from './compression.ts';
 import { applyChanges } from './config-change.ts';
 import { EMPTY_CONFIG, formatConfigFile, type ConfigFile } from './image-config.ts';
@@ -87,8 +86,10 @@ export async function commitTop(
   using lease = stores.layers.lease();
   for (const id of options.chainIds) lease.hold(id);
   const below = options.chainIds.at(-1) ?? '';
-  const layer = await stores.layers.add({ tar: options.tar, parent: below, lease });
-  const isEmpty = layer.diffId === EMPTY_TAR_DIFF_ID && layer.chainId === chainIdOf(below, EMPTY_TAR_DIFF_ID);
+  const layer = await stores.layers.stage(options.tar);
+  const isEmpty = layer.diffId === EMPTY_TAR_DIFF_ID;
+  if (isEmpty) await stores.layers.discard(layer.path);
+  else await stores.layers.adopt(layer, below, lease);
   const created = stores.now();
   const platform = parent?.file ?? HOST_PLATFORM;
   const diffIds = options.chainIds.map((id) => stores.layers.get(id)!.diffId);
