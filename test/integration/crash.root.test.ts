@@ -103,7 +103,7 @@ test('daemon SIGKILL: exits that happen while it is away are known afterwards, w
   assert(finished >= away && finished < gone + 900, 'the time is that of the exit, not of the daemon’s return');
   await eventually(
     'the policy restarts it',
-    async () => (await d.inspect('again', '{{.State.Running}} {{.RestartCount}}')) === 'true 1',
+    async () => (await d.inspect('again', '{{.State.Status}} {{.RestartCount}}')) === 'running 1',
   );
   await eventually('--rm removes it', async () => (await d.docker('inspect', 'goes')).code === 1);
   const died = await d.events(away - 60_000, { event: ['die'], container: ['ends'] });

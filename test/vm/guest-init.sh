@@ -28,7 +28,7 @@ ulimit -c 0
 [ "${LSVM_BARE_CGROUPS:-}${LSVM_SYSTEMD:-}" = 1 ] || for controller in $(cat /sys/fs/cgroup/cgroup.controllers); do
   echo "+$controller" >/sys/fs/cgroup/cgroup.subtree_control
 done
-for module in overlay bridge br_netfilter veth nf_tables nf_conntrack nft_ct nft_chain_nat nft_masq nft_redir nft_fib_inet nft_reject_inet; do
+for module in loop overlay bridge br_netfilter veth nf_tables nf_conntrack nft_ct nft_chain_nat nft_masq nft_redir nft_fib_inet nft_reject_inet; do
   modprobe "$module" || echo "no module $module" >&2
 done
 # Compiling the shim takes long in here: what the host compiled from the same sources is handed out.
