@@ -129,17 +129,21 @@ async function* readCompressed(file: LogFile, offset: number): AsyncGenerator<Bu
 
 /**
  * Where the last `lines` whole lines of the files begin: index of the file and offset in it. Counted backwards from the
- * end, so that a small tail of a large log costs one block.
+ * end (`size`: that of the newest file), so that a small tail of a large log costs one block.
  */
 export async function findTail(
   files: readonly LogFile[],
   lines: number,
+  size: number,
 ): Promise<{ readonly index: number; readonly offset: number }> {
   let wanted = lines;
   for (let index = files.length - 1; index >= 0; index--) {
     const file = files[index] as LogFile;
     // oxlint-disable-next-line no-await-in-loop
-    const found = file.isCompressed ? await tailOfCompressed(file, wanted) : await tailOfPlain(file, wanted);
+    const found = file.isCompressed
+      ? await tailOfCompressed(file, wanted)
+      : // oxlint-disable-next-line no-await-in-loop
+        await tailOfPlain(file, wanted, index === files.length - 1 ? size : (await file.handle.stat()).size);
     if (found.offset >= 0) return { index, offset: found.offset };
     wanted -= found.lines;
   }
@@ -149,8 +153,7 @@ export async function findTail(
 type TailInFile = { readonly offset: number; readonly lines: number };
 
 /** offset -1: the file has fewer lines, `lines` of them. */
-async function tailOfPlain(file: LogFile, wanted: number): Promise<TailInFile> {
-  const { size } = await file.handle.stat();
+async function tailOfPlain(file: LogFile, wanted: number, size: number): Promise<TailInFile> {
   if (wanted === 0) return { offset: await lastLineEnd(file, size), lines: 0 };
   let newlines = 0;
   const block = Buffer.allocUnsafe(BACKWARD_BYTES);

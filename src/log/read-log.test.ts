@@ -71,6 +71,20 @@ async function read(writer: Writer, options: Partial<LogReadOptions> = {}): Prom
 }
 
 suite('readLog', () => {
+  test('readLog: tail gives as many lines as it says, also while they are written', async () => {
+    using writer = new Writer(1);
+    for (let n = 0; n < 10; n++) writer.append();
+    const stop = new AbortController();
+    const writing = (async () => {
+      for (; !stop.signal.aborted; await new Promise((resolve) => setImmediate(resolve))) writer.append();
+    })();
+    const counts = new Set<number>();
+    for (let n = 0; n < 200; n++) counts.add((await read(writer, { tail: 3 })).length);
+    stop.abort();
+    await writing;
+    assert.deepEqual([...counts], [3]);
+  });
+
   test('readLog: as a naive model, for any rotation, compression, tail, range and stream', async () => {
     const step = fc.constantFrom('line', 'line', 'line', 'rotate', 'corrupt');
     await fc.assert(

@@ -49,11 +49,11 @@ class LogReading {
 
   async *#readPast(files: LogFile[], changes: DirectoryChanges | null): AsyncGenerator<LogEntry[]> {
     const { tail } = this.#options;
-    const start = tail === null ? { index: 0, offset: 0 } : await findTail(files, tail);
     // Without follow the end is where it was at the beginning: a container that writes faster than its log is read
-    // would never let this end.
+    // would never let this end. The last lines are those before it, too: not one more than was asked for.
     const current = files.at(-1);
     const end = current === undefined || current.isCompressed ? 0 : (await current.handle.stat()).size;
+    const start = tail === null ? { index: 0, offset: 0 } : await findTail(files, tail, end);
     let offset = start.offset;
     for (const file of files.slice(start.index)) {
       const isLast = file === current;
