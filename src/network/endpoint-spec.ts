@@ -71,7 +71,7 @@ function endpointErrors(network: Network, spec: EndpointSpec): string[] {
 function rangeErrors(network: Network, text: string, family: Family): string[] {
   const address = parseAddress(text);
   if (address === null || address.family !== family) return [];
-  const given = network.ipam.configs
+  const given = [...network.ipam.configs, ...(network.idleConfigs ?? [])]
     .filter(({ chosen }) => chosen !== true)
     .map(({ subnet }) => parseCidr(subnet)?.subnet);
   const subnets = given.filter((subnet) => subnet?.family === family);

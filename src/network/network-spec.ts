@@ -14,7 +14,7 @@ import {
   type Family,
   type Subnet,
 } from './address.ts';
-import type { IpamConfig, NetworkSpec, NetworkWish } from './port.ts';
+import type { IpamConfig, Network, NetworkSpec, NetworkWish } from './port.ts';
 
 export const PREDEFINED = ['bridge', 'host', 'none', 'default'] as const;
 export const MTU_DEFAULT = 1500;
@@ -141,6 +141,14 @@ function checkDriver(spec: NetworkSpec): void {
     default:
       throw new EngineError('NETWORK_DRIVER_UNKNOWN', `plugin "${spec.driver}" not found`);
   }
+}
+
+/** Of families that are off, in the order in which they would have been. */
+export function idleConfigs(spec: NetworkSpec): Pick<Network, 'idleConfigs'> {
+  const isOn = (family: Family | undefined): boolean =>
+    spec.configOnly || (family === 6 ? spec.enableIpv6 : spec.enableIpv4);
+  const idle = spec.ipam.configs.filter(({ subnet }) => !isOn(parseCidr(subnet)?.subnet.family));
+  return idle.length === 0 ? {} : { idleConfigs: idle };
 }
 
 /** moby api/types/network ValidateIPAM: all complaints at once. */

@@ -19,7 +19,7 @@ import { ensureForwarding, HOST_NAMESPACE, type ForwardingOptions } from './forw
 import type { HostFacts } from './host-facts.ts';
 import { bridgeNameOf, LiveNetwork, localIpv6Pool, resolveIpam } from './live-network.ts';
 import { checkParent, placeParent, subInterface } from './vlan-parent.ts';
-import { bridgeOptions, checkSpec, enabledFamilies, takesGateway, vlanOptions } from './network-spec.ts';
+import { bridgeOptions, checkSpec, enabledFamilies, idleConfigs, takesGateway, vlanOptions } from './network-spec.ts';
 import { parseExposedPort, portKey } from './port-spec.ts';
 import type { Attached, AttachRequest, EndpointState, Network, Networks, NetworkSpec, NetworkWish } from './port.ts';
 import { fromRecord } from './publisher.ts';
@@ -103,6 +103,7 @@ export class EngineNetworks implements Networks {
         scope: 'local',
         createdAt: formatTime(this.#state.clock.wallNs()),
         bridgeName,
+        ...idleConfigs(effective),
         ipam: { ...effective.ipam, driver: effective.ipam.driver === '' ? 'default' : effective.ipam.driver, configs },
       };
       const live = new LiveNetwork({ network, ownsBridge });

@@ -82,6 +82,8 @@ export interface Network extends Omit<NetworkSpec, 'scope'> {
   readonly createdAt: string;
   /** The bridge's interface name; "" for others. */
   readonly bridgeName: string;
+  /** What was asked of a family that is off: shown, and addresses of it may be named, without effect. As in moby. */
+  readonly idleConfigs?: readonly IpamConfig[];
 }
 
 export interface AttachRequest {

@@ -186,3 +186,21 @@ async function fetchTar(path: string): Promise<{ readonly stat: unknown; readonl
       .end();
   });
 }
+
+test('networks: an IPv6 subnet where IPv6 is off is kept and shown, and its addresses may be named', async () => {
+  const Config = [{ Subnet: '2001:db8:389::/64', IPRange: '2001:db8:389::/96', Gateway: '2001:db8:389::1' }];
+  const made = await daemon.api('POST', '/networks/create', { Name: 'six-off', IPAM: { Driver: 'default', Config } });
+  assert.equal(made.status, 201, made.text);
+  const { json } = await daemon.api('GET', '/networks/six-off');
+  const { IPAM, EnableIPv6 } = json as { IPAM: { Config: object[] }; EnableIPv6: boolean };
+  assert.deepEqual([EnableIPv6, IPAM.Config.length, IPAM.Config[1]], [false, 2, Config[0]]);
+  const id = await daemon.ok('create', '--network', 'six-off', '--ip6', '2001:db8:389::f00d', 'bb:1', 'sleep', '1000');
+  await daemon.ok('start', id);
+  const format =
+    '{{with index .NetworkSettings.Networks "six-off"}}{{.IPAMConfig.IPv6Address}} [{{.GlobalIPv6Address}}]{{end}}';
+  assert.equal(await daemon.inspect(id, format), '2001:db8:389::f00d []');
+  const elsewhere = await daemon.docker('create', '--network', 'six-off', '--ip6', '2001:db8::1', 'bb:1');
+  assert.match(elsewhere.stderr, /no configured subnet or ip-range contain the IP address 2001:db8::1/);
+  await daemon.ok('rm', '-f', id);
+  await daemon.ok('network', 'rm', 'six-off');
+});

@@ -105,8 +105,9 @@ export function formatNetwork(network: Network, members: ReturnType<Networks['me
 }
 
 /** moby shows the pool of its IPAM driver "null", which gives no addresses. */
-function formatIpamConfigs({ ipam: { driver, configs }, enableIpv4, configOnly }: Network): object[] | null {
-  if (driver === 'null' && enableIpv4 && !configOnly) return [{ Subnet: '0.0.0.0/0' }];
+function formatIpamConfigs({ ipam, idleConfigs = [], enableIpv4, configOnly }: Network): object[] | null {
+  if (ipam.driver === 'null' && enableIpv4 && !configOnly) return [{ Subnet: '0.0.0.0/0' }];
+  const configs = [...ipam.configs, ...idleConfigs];
   return configs.length === 0 ? null : configs.map(formatIpamConfig);
 }
 
