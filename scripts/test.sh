@@ -1,6 +1,6 @@
 #!/bin/sh
 # npm test [-- NAME...]: sets up, then checks types, lint and format, and runs every test: unit, property, simulation,
-# on the real kernel, with the real docker CLI; that nothing is left on the host; last limits, stats, OOM and lifecycle in a
+# on the real kernel, with the real docker CLI; that nothing is left on the host; last limits, stats, OOM, lifecycle and AppArmor in a
 # virtual machine with cgroup v2. With NAMEs (paths or globs): those test files only.
 set -eu
 cd "$(dirname "$0")/.."
@@ -27,7 +27,7 @@ run_counted() {
 not_run() { printf 'not run: %s\n' "$*" | tee -a "$out/not-run"; }
 # The parts that depend on the version of control groups, on Debian's own kernel with v2. Bounded: a machine that hangs ends.
 run_in_vm() {
-  set -- test/integration/limits.root.test.ts src/runtime/cgroup-update.root.test.ts test/vm/lifecycle.test.ts
+  set -- test/integration/limits.root.test.ts src/runtime/cgroup-update.root.test.ts test/vm/lifecycle.test.ts test/vm/apparmor.test.ts
   code=0
   wait "$vm_disk" || code=$?
   if [ "$code" = 3 ]; then

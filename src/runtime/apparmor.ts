@@ -14,6 +14,8 @@ import { APPARMOR_DEFAULT, defaultApparmorPolicy } from './spec/apparmor.ts';
 
 /** A directory for each profile in the kernel: NAME.NUMBER. */
 const LOADED = '/sys/kernel/security/apparmor/policy/profiles';
+/** A line each: `NAME (MODE)`. */
+const PROFILES = '/sys/kernel/security/apparmor/profiles';
 const PARSERS = ['/sbin/apparmor_parser', '/usr/sbin/apparmor_parser', '/usr/bin/apparmor_parser'];
 const PARSER_MS_MAX = 30_000;
 
@@ -44,10 +46,19 @@ export class ApparmorProfile {
     this.#logger = logger;
   }
 
-  /** For a process that is to be confined by it. @throws {EngineError} RUNTIME_START_FAILED */
+  /**
+   * For a process that is to be confined by it, or by one that the user has loaded: the runtime would only say that a file
+   * of /proc is not there. @throws {EngineError} RUNTIME_START_FAILED
+   */
   async ensureFor(process: object | undefined): Promise<void> {
-    if ((process as { readonly apparmorProfile?: string } | undefined)?.apparmorProfile === APPARMOR_DEFAULT)
-      await this.ensure();
+    const name = (process as { readonly apparmorProfile?: string } | undefined)?.apparmorProfile ?? 'unconfined';
+    if (name === APPARMOR_DEFAULT) return await this.ensure();
+    // Stacks and names of other namespaces are the kernel's to judge.
+    if (name === 'unconfined' || /&|:/.test(name)) return;
+    const loaded = await readFile(PROFILES, 'utf8').catch(() => null);
+    if (loaded === null || loaded.split('\n').some((line) => line.startsWith(`${name} (`))) return;
+    const why = `unable to apply apparmor profile: ${JSON.stringify(name)} is not loaded on this host`;
+    throw new EngineError('RUNTIME_START_FAILED', why);
   }
 
   /** Once "docker-default" is loaded: one look at a path where it was before. @throws {EngineError} RUNTIME_START_FAILED */
