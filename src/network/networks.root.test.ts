@@ -28,12 +28,12 @@ const run = promisify(execFile);
 const INSIDE = 'LONGSHORE_NETWORK_TEST';
 
 if (process.env[INSIDE] === undefined) {
-  test('networks: everything in a namespace of its own', { timeout: 120_000 }, async () => {
+  test('networks: everything in a namespace of its own', { timeout: 620_000 }, async () => {
     const env = { ...process.env, [INSIDE]: '1', NODE_TEST_CONTEXT: undefined };
     await run(
       'unshare',
       ['-n', '-m', '--propagation', 'private', process.execPath, '--test-reporter=tap', import.meta.filename],
-      { env, timeout: 110_000, maxBuffer: 1 << 24 },
+      { env, timeout: 600_000, maxBuffer: 1 << 24 },
     ).catch((error: { stdout?: string; stderr?: string }) =>
       assert.fail(`${error.stdout ?? ''}\n${error.stderr ?? ''}`),
     );

@@ -2,7 +2,7 @@
 import assert from 'node:assert/strict';
 import { connect, type Socket } from 'node:net';
 
-import type { TestDaemon } from './daemon.ts';
+import { PATIENCE, type TestDaemon } from './daemon.ts';
 
 /** A connection that was taken over: what the daemon answered, and the raw bytes after it. */
 export class Hijacked {
@@ -66,7 +66,7 @@ export class Hijacked {
   }
 
   async until(probe: () => boolean, timeoutMs = 20_000): Promise<void> {
-    const timer = setTimeout(() => this.socket.destroy(new Error('timeout')), timeoutMs);
+    const timer = setTimeout(() => this.socket.destroy(new Error('timeout')), timeoutMs * PATIENCE);
     while (!probe()) {
       if (this.isEnded || this.socket.destroyed) break;
       await new Promise<void>((resolve) => (this.#wake = resolve));
