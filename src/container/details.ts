@@ -4,6 +4,7 @@ import { posix } from 'node:path';
 import type { EndpointSpec, PortBinding } from '../core/container-spec.ts';
 import type { Container } from '../lifecycle/container.ts';
 import type { EndpointState } from '../network/port.ts';
+import { apparmorProfile } from '../runtime/spec/apparmor.ts';
 import { shownLinks, type linkNames } from './links.ts';
 import { commandOf } from './merge-config.ts';
 import type { Parts } from './parts.ts';
@@ -181,6 +182,5 @@ async function sizesOf(parts: Parts, container: Container): Promise<ContainerDet
 function appArmorProfileOf(parts: Parts, container: Container): string {
   if (!parts.host.apparmor) return '';
   const option = container.spec.host.securityOpt?.findLast((one) => /^apparmor[=:]/.test(one));
-  if (option !== undefined) return option.slice('apparmor='.length);
-  return container.spec.host.privileged ? 'unconfined' : 'docker-default';
+  return apparmorProfile(option?.slice('apparmor='.length) ?? '', container.spec.host.privileged);
 }

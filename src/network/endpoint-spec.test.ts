@@ -1,6 +1,7 @@
 import assert from 'node:assert/strict';
 import { test } from 'node:test';
 
+import { PLAIN_NETWORK } from './attach-fixture.ts';
 import { checkEndpoint, ENDPOINT_DEFAULT } from './endpoint-spec.ts';
 import { checkSpec, enabledFamilies, takesGateway } from './network-spec.ts';
 import type { IpamConfig, Network, NetworkSpec } from './port.ts';
@@ -65,22 +66,7 @@ test('enabledFamilies: what is asked for wins over the options, these over IPv4 
 });
 
 const BRIDGE = 'com.docker.network.bridge.';
-const wish = (more: Partial<NetworkSpec>): NetworkSpec => ({
-  name: 'n',
-  driver: 'bridge',
-  internal: false,
-  attachable: false,
-  ingress: false,
-  enableIpv4: true,
-  enableIpv6: false,
-  ipam: { driver: '', options: null, configs: [] },
-  options: {},
-  labels: {},
-  scope: '',
-  configOnly: false,
-  configFrom: '',
-  ...more,
-});
+const wish = (more: Partial<NetworkSpec>): NetworkSpec => ({ ...PLAIN_NETWORK, ...more });
 const ipam = (driver: string, ...configs: readonly IpamConfig[]) => ({ driver, options: null, configs });
 
 test("checkSpec: options that cannot be read, parents and pools that there are not, in Docker's words", () => {

@@ -13,7 +13,7 @@ import { newId } from '../core/id.ts';
 import { silent } from '../core/log.ts';
 import { openKernel } from '../kernel/kernel.ts';
 import { openStore } from '../store/store.ts';
-import { PLAIN_ATTACH } from './attach-fixture.ts';
+import { PLAIN_ATTACH, PLAIN_NETWORK } from './attach-fixture.ts';
 import { ENDPOINT_DEFAULT } from './endpoint-spec.ts';
 import { openNetworks } from './open-networks.ts';
 import type { AttachRequest, NetworkSpec } from './port.ts';
@@ -193,20 +193,5 @@ function request(containerName: string, mode: string, directory: string): Attach
 }
 
 function spec(name: string): NetworkSpec {
-  const ipam = { driver: '', options: null, configs: [] };
-  return {
-    name,
-    driver: 'bridge',
-    internal: false,
-    attachable: false,
-    ingress: false,
-    enableIpv4: true,
-    enableIpv6: false,
-    ipam,
-    options: {},
-    labels: {},
-    scope: '',
-    configOnly: false,
-    configFrom: '',
-  };
+  return { ...PLAIN_NETWORK, name };
 }

@@ -18,7 +18,7 @@ import { silent } from '../core/log.ts';
 import type { NewEvent } from '../event/port.ts';
 import { openKernel } from '../kernel/kernel.ts';
 import type { Collection, Store } from '../store/port.ts';
-import { PLAIN_ATTACH } from './attach-fixture.ts';
+import { PLAIN_ATTACH, PLAIN_NETWORK } from './attach-fixture.ts';
 import { ENDPOINT_DEFAULT } from './endpoint-spec.ts';
 import { HOST_NAMESPACE } from './forwarding.ts';
 import { openNetworks } from './open-networks.ts';
@@ -74,22 +74,7 @@ function request(more: Partial<AttachRequest> & { containerName: string }, direc
 }
 
 function spec(name: string, more: Partial<NetworkSpec> = {}): NetworkSpec {
-  return {
-    name,
-    driver: 'bridge',
-    internal: false,
-    attachable: false,
-    ingress: false,
-    enableIpv4: true,
-    enableIpv6: false,
-    ipam: { driver: '', options: null, configs: [] },
-    options: {},
-    labels: {},
-    scope: '',
-    configOnly: false,
-    configFrom: '',
-    ...more,
-  };
+  return { ...PLAIN_NETWORK, name, ...more };
 }
 
 async function setUp() {

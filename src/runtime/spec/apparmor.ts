@@ -5,6 +5,11 @@
  */
 export const APPARMOR_DEFAULT = 'docker-default';
 
+/** Of a container and all its execs, where AppArmor confines. `asked`: of --security-opt; "" for nothing. */
+export function apparmorProfile(asked: string, privileged: boolean): string {
+  return asked || (privileged ? 'unconfined' : APPARMOR_DEFAULT);
+}
+
 /** Where a container may not write, and these it may not even read: what reaches the host from an unmasked /proc or /sys. */
 const NEVER_TOUCHED = [
   '/proc/sysrq-trigger',

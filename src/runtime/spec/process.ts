@@ -3,7 +3,7 @@ import type { ContainerSpec, ProcessSpec } from '../../core/container-spec.ts';
 import { decideCapabilities, ociCapabilities } from './capabilities.ts';
 import type { DaemonDefaults, HostFacts, ResolvedUser } from './input.ts';
 import { decideRlimits, type OciRlimit } from './rlimits.ts';
-import { APPARMOR_DEFAULT } from './apparmor.ts';
+import { apparmorProfile } from './apparmor.ts';
 import { parseSecurityOptions } from './security-options.ts';
 
 const DEFAULT_PATH = 'PATH=/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin';
@@ -131,7 +131,7 @@ function confinement({
   daemon,
 }: ProcessContext): Pick<OciProcess, 'noNewPrivileges' | 'apparmorProfile'> {
   const security = parseSecurityOptions(asked.securityOpt, daemon);
-  const profile = host.apparmor ? security.apparmor || (asked.privileged ? 'unconfined' : APPARMOR_DEFAULT) : '';
+  const profile = host.apparmor ? apparmorProfile(security.apparmor, asked.privileged) : '';
   return { noNewPrivileges: security.noNewPrivileges, ...(profile === '' ? {} : { apparmorProfile: profile }) };
 }
 
